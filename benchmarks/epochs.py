@@ -1,0 +1,369 @@
+"""How long does one epoch take, for fastmlp and for each peer as its best user would write it?
+
+    python benchmarks/epochs.py PEER CASE [--threads 2] [--dtype float32] [--samples 5]
+
+times one peer on one case in this process; `peers.py` runs all of them in turn and makes the table. A peer is a
+function (case, dtype, threads) -> train, and train(k) trains k shuffled epochs. The recipes:
+
+    lecture   logistic units everywhere, squared error (eq. 4), plain SGD, or gradient descent with the full batch
+    practice  ReLU, softmax and cross-entropy, Adam: what users run
+
+scikit-learn has no logistic output for squared error: there it trains an identity output, for slightly less work.
+"""
+
+import argparse
+import json
+import math
+import time
+import warnings
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+
+from machine import confine, cores
+
+LEARNING_RATE = 0.01
+BETA_1, BETA_2, EPSILON, ADAM_RATE = 0.9, 0.999, 1e-8, 0.001
+
+
+class Case(NamedTuple):
+    """One network, minibatch size, number of examples and recipe; the last minibatch of every case is a full one."""
+
+    sizes: list[int]
+    batch: int
+    examples: int
+    recipe: str
+
+    @property
+    def practice(self):
+        return self.recipe == "practice"
+
+    @property
+    def flops(self):
+        """Floating-point operations of one epoch: three products a layer, but no error sent back to the inputs."""
+        weights = [n_in * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:])]
+        return self.examples * (6 * sum(weights) - 2 * weights[0])
+
+    def data(self, dtype):
+        """Random inputs, and the targets of random labels: one-hot rows, or one column of zeros and ones."""
+        rng = np.random.default_rng(0)
+        X = rng.standard_normal((self.examples, self.sizes[0]), dtype=np.float32).astype(dtype)
+        if self.sizes[-1] == 1:
+            return X, (X[:, :1] > 0).astype(dtype)
+        return X, np.eye(self.sizes[-1], dtype=dtype)[rng.integers(0, self.sizes[-1], self.examples)]
+
+    def parameters(self, dtype):
+        """Small random weights, and biases of zero."""
+        rng = np.random.default_rng(1)
+        shapes = zip(self.sizes, self.sizes[1:])
+        weights = [(0.05 * rng.standard_normal(shape)).astype(dtype) for shape in shapes]
+        return weights, [np.zeros(n, dtype) for n in self.sizes[1:]]
+
+
+CASES = {
+    "xor-2-8-1-b32": Case([2, 8, 1], 32, 3200, "lecture"),
+    "digits-64-32-10-b32": Case([64, 32, 10], 32, 1792, "lecture"),
+    "mnist-784-128-10-b32": Case([784, 128, 10], 32, 9600, "lecture"),
+    "mnist-784-128-10-b128": Case([784, 128, 10], 128, 12800, "lecture"),
+    "mnist-784-512-256-10-b128": Case([784, 512, 256, 10], 128, 6400, "lecture"),
+    "deep-64x8-b256": Case([64] * 8 + [10], 256, 25600, "lecture"),
+    "wide-1024x3-b256": Case([1024, 1024, 1024, 10], 256, 2560, "lecture"),
+    "fullbatch-784-300-10-m10000": Case([784, 300, 10], 10000, 10000, "lecture"),
+    "practice-64-100-10-b200": Case([64, 100, 10], 200, 1600, "practice"),
+    "practice-784-256-128-10-b128": Case([784, 256, 128, 10], 128, 6400, "practice"),
+}
+
+
+def fastmlp_epochs(case, dtype, threads):
+    """fastmlp: `Network.train`."""
+    import fastmlp
+
+    if case.practice:
+        recipe = {"activation": "relu", "output": "softmax", "loss": "log_loss"}
+        optimizer = fastmlp.Adam(ADAM_RATE, BETA_1, BETA_2, EPSILON)
+    else:
+        recipe = {"activation": "logistic", "output": "logistic", "loss": "squared_error"}
+        full_batch = case.batch == case.examples
+        optimizer = (fastmlp.GradientDescent if full_batch else fastmlp.SGD)(LEARNING_RATE)
+    batch = {} if isinstance(optimizer, fastmlp.GradientDescent) else {"batch_size": case.batch}
+    net = fastmlp.Network(case.sizes, init="small", dtype=dtype, device="cpu", random_state=0, **recipe)
+    X, T = case.data(dtype)
+
+    def train(epochs):
+        net.train(X, T, optimizer=optimizer, epochs=epochs, **batch)
+
+    return train
+
+
+def jax_epochs(case, dtype, threads):
+    """JAX: one jitted call an epoch, `lax.scan` over its minibatches, parameters donated."""
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    tree = jax.tree.map
+
+    def loss(parameters, x, t):
+        a = x
+        for l, (W, b) in enumerate(parameters, start=1):
+            z = a @ W + b
+            if case.practice:
+                a = jax.nn.relu(z) if l < len(parameters) else z
+            else:
+                a = jax.nn.sigmoid(z)
+        if case.practice:
+            return -(t * jax.nn.log_softmax(a)).sum(axis=1).mean()
+        return 0.5 * ((a - t) ** 2).sum(axis=1).mean()
+
+    def sgd(state, batch):
+        parameters, m, v, step = state
+        g = jax.grad(loss)(parameters, *batch)
+        return (tree(lambda p, g: p - LEARNING_RATE * g, parameters, g), m, v, step), None
+
+    def adam(state, batch):
+        parameters, m, v, step = state
+        g = jax.grad(loss)(parameters, *batch)
+        step = step + 1
+        m = tree(lambda m, g: BETA_1 * m + (1 - BETA_1) * g, m, g)
+        v = tree(lambda v, g: BETA_2 * v + (1 - BETA_2) * g * g, v, g)
+        rate = ADAM_RATE * jnp.sqrt(1 - BETA_2**step) / (1 - BETA_1**step)
+        parameters = tree(lambda p, m, v: p - rate * m / (jnp.sqrt(v) + EPSILON), parameters, m, v)
+        return (parameters, m, v, step), None
+
+    def epoch(state, key, X, T):
+        key, shuffling = jax.random.split(key)
+        order = jax.random.permutation(shuffling, case.examples)
+        batches = tree(lambda A: A[order].reshape(-1, case.batch, A.shape[1]), (X, T))
+        return jax.lax.scan(adam if case.practice else sgd, state, batches)[0], key
+
+    X, T = map(jnp.asarray, case.data(dtype))
+    parameters = tree(jnp.asarray, list(zip(*case.parameters(dtype))))
+    moments = [tree(jnp.zeros_like, parameters) for _ in range(2)]
+    state, key = (parameters, *moments, jnp.zeros((), dtype)), jax.random.key(0)
+    compiled = jax.jit(epoch, donate_argnums=0)
+
+    def train(epochs):
+        nonlocal state, key
+        for _ in range(epochs):
+            state, key = compiled(state, key, X, T)
+        jax.block_until_ready(state)
+
+    return train
+
+
+def by_hand(case, arrays, ops):
+    """Backpropagation written out over whole arrays, for NumPy's arrays and PyTorch's tensors alike."""
+    X, T, weights, biases = arrays
+    parameters = weights + biases
+    L, m = len(weights), case.batch
+    first, second = ([ops.zeros_like(p) for p in parameters] for _ in range(2))
+    step = 0
+
+    def update(k, g):
+        p = parameters[k]
+        if not case.practice:
+            p -= LEARNING_RATE * g
+            return
+        first[k] *= BETA_1
+        first[k] += (1 - BETA_1) * g
+        second[k] *= BETA_2
+        second[k] += (1 - BETA_2) * g * g
+        rate = ADAM_RATE * math.sqrt(1 - BETA_2**step) / (1 - BETA_1**step)
+        p -= rate * first[k] / (ops.sqrt(second[k]) + EPSILON)
+
+    def minibatch(x, t):
+        nonlocal step
+        step += 1
+        a = [x]
+        for l in range(L):
+            z = ops.affine(a[l], weights[l], biases[l])
+            f = ops.logistic if not case.practice else ops.softmax if l == L - 1 else ops.relu
+            a.append(f(z))
+        delta = a[L] - t if case.practice else (a[L] - t) * a[L] * (1 - a[L])
+        for l in reversed(range(L)):
+            U, V = a[l].T @ delta / m, delta.sum(0) / m
+            if l:
+                back = delta @ weights[l].T
+                delta = back * (a[l] > 0) if case.practice else back * a[l] * (1 - a[l])
+            update(l, U)
+            update(L + l, V)
+
+    def train(epochs):
+        for _ in range(epochs):
+            order = ops.permutation(case.examples)
+            shuffled_X, shuffled_T = X[order], T[order]
+            for s in range(0, case.examples, m):
+                minibatch(shuffled_X[s : s + m], shuffled_T[s : s + m])
+
+    return train
+
+
+def numpy_epochs(case, dtype, threads):
+    """NumPy: backpropagation by hand, in place where that saves an array."""
+
+    def affine(a, W, b):
+        z = a @ W
+        z += b
+        return z
+
+    def logistic(z):
+        np.negative(z, out=z)
+        np.exp(z, out=z)
+        z += 1
+        return np.reciprocal(z, out=z)
+
+    def softmax(z):
+        z -= z.max(axis=1, keepdims=True)
+        np.exp(z, out=z)
+        z /= z.sum(axis=1, keepdims=True)
+        return z
+
+    ops = SimpleNamespace(
+        affine=affine,
+        logistic=logistic,
+        relu=lambda z: np.maximum(z, 0, out=z),
+        softmax=softmax,
+        sqrt=np.sqrt,
+        zeros_like=np.zeros_like,
+        permutation=np.random.default_rng(2).permutation,
+    )
+    return by_hand(case, (*case.data(dtype), *case.parameters(dtype)), ops)
+
+
+def torch_raw_epochs(case, dtype, threads):
+    """PyTorch's tensors: backpropagation by hand, no autograd."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(False)
+    X, T = map(torch.from_numpy, case.data(dtype))
+    weights, biases = ([torch.from_numpy(p) for p in arrays] for arrays in case.parameters(dtype))
+    ops = SimpleNamespace(
+        affine=lambda a, W, b: torch.addmm(b, a, W),
+        logistic=torch.sigmoid_,
+        relu=torch.relu_,
+        softmax=lambda z: z.softmax(1),
+        sqrt=torch.sqrt,
+        zeros_like=torch.zeros_like,
+        permutation=torch.randperm,
+    )
+    return by_hand(case, (X, T, weights, biases), ops)
+
+
+def torch_eager_epochs(case, dtype, threads):
+    """PyTorch as in its tutorials: nn.Module, autograd, torch.optim, no compilation."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    X, T = map(torch.from_numpy, case.data(dtype))
+    layers = []
+    for n_in, n_out in zip(case.sizes, case.sizes[1:]):
+        layers += [nn.Linear(n_in, n_out), nn.ReLU() if case.practice else nn.Sigmoid()]
+    model = nn.Sequential(*layers[:-1] if case.practice else layers).to(X.dtype)
+    if case.practice:
+        loss = nn.functional.cross_entropy
+        optimizer = torch.optim.Adam(model.parameters(), ADAM_RATE, (BETA_1, BETA_2), EPSILON)
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE)
+
+        def loss(output, t):
+            return 0.5 * ((output - t) ** 2).sum(1).mean()
+
+    def train(epochs):
+        for _ in range(epochs):
+            order = torch.randperm(case.examples)
+            shuffled_X, shuffled_T = X[order], T[order]
+            for s in range(0, case.examples, case.batch):
+                x, t = shuffled_X[s : s + case.batch], shuffled_T[s : s + case.batch]
+                optimizer.zero_grad()
+                loss(model(x), t).backward()
+                optimizer.step()
+
+    return train
+
+
+def sklearn_epochs(case, dtype, threads):
+    """scikit-learn: one warm-started `fit` of as many epochs as asked."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    X, T = case.data(dtype)
+    shared = {
+        "hidden_layer_sizes": case.sizes[1:-1],
+        "batch_size": case.batch,
+        "alpha": 0,
+        "warm_start": True,
+        "n_iter_no_change": 10**9,  # never stop early
+        "random_state": 0,
+    }
+    if case.practice:
+        model, y = MLPClassifier(activation="relu", solver="adam", **shared), T.argmax(axis=1)
+    else:
+        model = MLPRegressor(
+            activation="logistic", solver="sgd", momentum=0, learning_rate_init=LEARNING_RATE / 10, **shared
+        )
+        y = T.ravel() if T.shape[1] == 1 else T
+
+    def train(epochs):
+        model.set_params(max_iter=epochs).fit(X, y)
+
+    return train
+
+
+PEERS = {
+    "fastmlp": fastmlp_epochs,
+    "jax": jax_epochs,
+    "torch": torch_raw_epochs,
+    "torch-eager": torch_eager_epochs,
+    "numpy": numpy_epochs,
+    "sklearn": sklearn_epochs,
+}
+
+
+def seconds_per_epoch(train, samples, seconds=0.2):
+    """Times of one epoch, after a warm-up: each sample trains as many epochs as last for `seconds`, and at least one.
+
+    Returns
+    -------
+    times : list of float
+        `samples` times in seconds.
+    """
+
+    def timed(epochs):
+        start = time.perf_counter()
+        train(epochs)
+        return time.perf_counter() - start
+
+    timed(1)
+    epochs, elapsed = 1, timed(1)
+    while elapsed < seconds:
+        epochs = max(epochs + 1, math.ceil(1.1 * seconds * epochs / elapsed))
+        elapsed = timed(epochs)
+    return [timed(epochs) / epochs for _ in range(samples)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Time the epochs of one peer on one case.")
+    parser.add_argument("peer", choices=PEERS)
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument("--samples", type=int, default=5, help="times to take (default: %(default)s)")
+    args = parser.parse_args()
+    confine(args.threads)
+    try:
+        train = PEERS[args.peer](CASES[args.case], args.dtype, args.threads)
+    except ImportError as error:
+        if args.peer == "fastmlp":
+            raise
+        print(json.dumps({"absent": str(error)}))
+        return
+    print(json.dumps({"times": seconds_per_epoch(train, args.samples)}))
+
+
+if __name__ == "__main__":
+    main()

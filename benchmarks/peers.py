@@ -1,0 +1,136 @@
+"""How much faster than its peers does fastmlp train an epoch, and how near is it to the chip's limit?
+
+    pip install -e ".[bench]" && python benchmarks/peers.py
+
+times every peer on every case of `epochs.py`, each in its own process, taken in turn for several rounds, with the
+cores' FMA peak measured in the same turns. It prints the medians (ms an epoch), the lead (best peer's time over
+fastmlp's), GFLOP/s and the share of the peak, and saves everything as JSON.
+"""
+
+import argparse
+import fnmatch
+import statistics
+import sys
+
+from epochs import CASES, PEERS
+from machine import HERE, RESULTS, ChildError, ask, cores, describe, environment, save
+
+
+def measure(case, peers, args):
+    """Times of one case, all peers in turn.
+
+    Returns
+    -------
+    times : dict of str to list of float
+        Seconds an epoch, for every peer that is installed.
+    peaks : list of float
+        GFLOP/s of the FMA peak, one a round.
+    absent : dict of str to str
+        Why a peer could not be imported.
+    """
+    env = environment(args.threads)
+    shared = ("--threads", args.threads, "--dtype", args.dtype)
+    times, peaks, absent = {peer: [] for peer in peers}, [], {}
+    for _ in range(args.rounds):
+        peaks.append(ask(HERE / "peak.py", *shared, env=env)[str(args.threads)])
+        for peer in [peer for peer in peers if peer not in absent]:
+            reply = ask(HERE / "epochs.py", peer, case, *shared, "--samples", args.samples, env=env)
+            times[peer] += reply.get("times", [])
+            if "absent" in reply:
+                absent[peer] = reply["absent"]
+    return {peer: t for peer, t in times.items() if t}, peaks, absent
+
+
+def summarise(name, times, peaks):
+    """One row of the table: medians and, where they were measured, fastmlp's speed and its lead."""
+    case = CASES[name]
+    row = case._asdict() | {
+        "flops": case.flops,
+        "peers": {peer: {"median": statistics.median(t), "best": min(t), "times": t} for peer, t in times.items()},
+        "peak_gflops": max(peaks),
+    }
+    medians = {peer: figures["median"] for peer, figures in row["peers"].items()}
+    ours = medians.pop("fastmlp", None)
+    if ours is not None:
+        row["gflops"] = case.flops / ours / 1e9
+        row["share_of_peak"] = row["gflops"] / row["peak_gflops"]
+    if medians:
+        row["best_peer"] = min(medians, key=medians.get)
+    if ours is not None and medians:
+        row["lead"] = medians[row["best_peer"]] / ours
+    return row
+
+
+def print_row(name, row, peers):
+    """Print a row, times in milliseconds."""
+    print(f"{name:30}", end="")
+    for peer in peers:
+        found = row["peers"].get(peer)
+        print(f"{found['median'] * 1e3:12.4g}" if found else f"{'-':>12}", end="")
+    lead = f"{row['lead']:.2f}x" if "lead" in row else "-"
+    speed, share = (f"{row['gflops']:.1f}", f"{row['share_of_peak']:.0%}") if "gflops" in row else ("-", "-")
+    print(f"{lead:>9}{speed:>10}{share:>9}", flush=True)
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(description="Compare the time per epoch of fastmlp and its peers.")
+    parser.add_argument("--cases", default="*", metavar="GLOB", help="cases to run (default: all)")
+    parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns every peer takes (default: %(default)s)")
+    parser.add_argument("--samples", type=int, default=5, help="times taken in a turn (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=cores(), help="threads of every peer (default: all cores)")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument("--output", default=RESULTS / "peers.json", metavar="FILE", help="JSON file to write")
+    args = parser.parse_args(arguments)
+    args.peers = args.peers.split(",")
+    if unknown := set(args.peers) - set(PEERS):
+        parser.error(f"--peers: {', '.join(sorted(unknown))} unknown; there are {', '.join(PEERS)}")
+    args.cases = fnmatch.filter(CASES, args.cases)
+    if not args.cases:
+        parser.error(f"--cases: nothing matches; there are {', '.join(CASES)}")
+    if not 1 <= args.threads <= cores():
+        parser.error(f"--threads: {args.threads}, not within 1..{cores()}")
+    if min(args.rounds, args.samples) < 1:
+        parser.error("--rounds and --samples must be at least 1")
+    return args
+
+
+def main(arguments=None):
+    args = parse(arguments)
+    where = describe()
+    print(f"{'ms an epoch':30}" + "".join(f"{peer:>12}" for peer in args.peers), end="")
+    print(f"{'lead':>9}{'GFLOP/s':>10}{'of peak':>9}")
+    rows, absent = {}, {}
+    for name in args.cases:
+        times, peaks, missing = measure(name, [peer for peer in args.peers if peer not in absent], args)
+        absent |= missing
+        rows[name] = summarise(name, times, peaks)
+        print_row(name, rows[name], args.peers)
+    peak = max(row["peak_gflops"] for row in rows.values())
+    result = where | {
+        "threads": args.threads,
+        "dtype": args.dtype,
+        "rounds": args.rounds,
+        "samples": args.samples,
+        "absent": absent,
+        "peak_gflops": peak,
+        "cases": rows,
+    }
+    for peer, reason in absent.items():
+        print(f"{peer} was left out: {reason}")
+    print(f"FMA peak of {args.threads} thread(s): {peak:.1f} GFLOP/s")
+    leads = {name: row["lead"] for name, row in rows.items() if "lead" in row}
+    if leads:
+        smallest = min(leads, key=leads.get)
+        result["geometric_mean_lead"] = statistics.geometric_mean(leads.values())
+        result["smallest_lead"] = leads[smallest]
+        print(f"geometric mean of the leads {result['geometric_mean_lead']:.2f}x,", end=" ")
+        print(f"smallest {leads[smallest]:.2f}x ({smallest})")
+    save(result, args.output)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ChildError as error:
+        sys.exit(f"peers.py: a child process failed: {error}")

@@ -1,0 +1,33 @@
+"""fastmlp: multilayer networks, trained on the CPU at the chip's limit.
+
+    >>> import numpy as np
+    >>> import fastmlp
+    >>> net = fastmlp.Network([4, 8, 3], output="softmax", loss="log_loss", random_state=0)
+    >>> X, y = np.eye(4, dtype=np.float32), np.array([0, 1, 2, 0])
+    >>> history = net.train(X, y, optimizer=fastmlp.Adam(), epochs=3)
+    >>> net.forward(X).shape
+    (4, 3)
+
+The equations are those of the lecture "Multilayer Networks"; docstrings cite them as (eq. 7).
+"""
+
+from fastmlp.diagnostics import check_gradients
+from fastmlp.network import Network
+from fastmlp.optimizers import LBFGS, SGD, Adam, GradientDescent
+from fastmlp.system import show_versions, warmup
+from fastmlp.training import DivergenceError, History
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LBFGS",
+    "SGD",
+    "Adam",
+    "DivergenceError",
+    "GradientDescent",
+    "History",
+    "Network",
+    "check_gradients",
+    "show_versions",
+    "warmup",
+]

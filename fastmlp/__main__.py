@@ -1,0 +1,5 @@
+"""`python -m fastmlp`."""
+
+from fastmlp.cli import main
+
+raise SystemExit(main())

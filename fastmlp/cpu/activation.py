@@ -1,0 +1,94 @@
+"""f, f' and dropout over tiles of activations and deltas that are still in the L1 cache (eq. 1-3)."""
+
+from fastmlp.cpu.compiling import kernel
+from fastmlp.cpu.layout import LOGISTIC, RELU, SOFTPLUS, TANH
+from fastmlp.cpu.vector import broadcast, lane_sum, lanes, load, panel_width, positions, store
+from fastmlp.formulas import (
+    exp_negative,
+    logistic,
+    logistic_derivative,
+    relu,
+    relu_derivative,
+    scrambled,
+    softplus,
+    softplus_derivative,
+    tanh,
+    tanh_derivative,
+    where,
+)
+
+
+@kernel
+def activate(activation, A, a, vectors, rows):
+    """a = f(z) in place (eq. 1-3) for `rows` rows of `vectors` vectors at A[a]; the identity has nothing to do."""
+    P, V = panel_width(A), lanes(A)
+    for r in range(a, a + rows * P, P):
+        for v in range(r, r + vectors * V, V):
+            if activation == LOGISTIC:
+                store(A, v, logistic(load(A, v)))
+            elif activation == TANH:
+                store(A, v, tanh(load(A, v)))
+            elif activation == RELU:
+                store(A, v, relu(load(A, v)))
+            elif activation == SOFTPLUS:
+                store(A, v, softplus(load(A, v)))
+
+
+@kernel
+def multiply_derivative(activation, A, D, a, vectors, rows, unscale):
+    """delta *= f'(z) (the last factor of eq. 8 and 9), for `rows` rows of `vectors` vectors at A[a] and D[a].
+
+    A holds f(z) / unscale: dropout's scale is taken back before f' is formed.
+    """
+    P, V = panel_width(A), lanes(A)
+    for r in range(a, a + rows * P, P):
+        for v in range(r, r + vectors * V, V):
+            if activation == LOGISTIC:
+                store(D, v, load(D, v) * logistic_derivative(load(A, v) * unscale))
+            elif activation == TANH:
+                store(D, v, load(D, v) * tanh_derivative(load(A, v) * unscale))
+            elif activation == RELU:
+                store(D, v, load(D, v) * relu_derivative(load(A, v)))
+            elif activation == SOFTPLUS:
+                store(D, v, load(D, v) * softplus_derivative(load(A, v) * unscale))
+
+
+@kernel
+def drop(layer, A, key, threshold, scale, begin, end, first):
+    """Inverted dropout of a layer's activations (or deltas) in place: zero below the threshold, else times scale.
+
+    A hash of the key and of the unit's place, the row counted from the minibatch's start (`first` is where row 0 of
+    A stands in it), decides: the forward and the backward pass, and any number of threads, drop the same units.
+    """
+    P, V = panel_width(A), lanes(A)
+    for p in range(layer.out_panels):
+        for r in range(begin, end):
+            a = layer.a_out + p * layer.stride + r * P
+            for v in range(0, min(P, layer.n_out - p * P), V):
+                place = positions(A, (first + r) * layer.n_out + p * P + v)
+                bits = scrambled(scrambled(place) ^ key)
+                store(A, a + v, where(bits < threshold, 0.0, load(A, a + v) * scale))
+
+
+@kernel
+def softmax(layer, A, a, stride):
+    """a_j = e^z_j / sum_k e^z_k in place for one example, its z at A[a] in panels `stride` apart."""
+    P, V = panel_width(A), lanes(A)
+    top = A[a]
+    for j in range(layer.n_out):
+        z = A[a + j // P * stride + j % P]
+        if z > top:
+            top = z
+    powers = broadcast(A, 0.0)
+    for j in range(0, layer.n_out, V):
+        v = a + j // P * stride + j % P
+        z = load(A, v) - top
+        power = exp_negative(where(z < 0.0, z, 0.0))
+        if layer.n_out - j < V:
+            power = where(positions(A, 0) < layer.n_out - j, power, 0.0)
+        store(A, v, power)
+        powers = powers + power
+    total = lane_sum(powers)
+    for j in range(0, layer.n_out, V):
+        v = a + j // P * stride + j % P
+        store(A, v, load(A, v) / total)

@@ -1,0 +1,131 @@
+"""delta of the output layer and of the hidden layers for a block of examples (eq. 8-9)."""
+
+import math
+
+from fastmlp.cpu.activation import activate, multiply_derivative
+from fastmlp.cpu.compiling import kernel
+from fastmlp.cpu.forward import SUM_PANELS
+from fastmlp.cpu.layout import IDENTITY, LOG_LOSS, SOFTMAX
+from fastmlp.cpu.vector import (
+    broadcast,
+    lane_max,
+    lane_sum,
+    lanes,
+    load,
+    narrow_tile,
+    outer_product,
+    panel_width,
+    plus_tile,
+    store,
+    store_tile,
+    tile_rows,
+    tile_vectors,
+    wide_tile,
+)
+from fastmlp.formulas import binary_log_loss, exp_negative, logistic, output_error, squared_error, where
+
+
+@kernel
+def output_delta(layer, loss, A, D, targets, row_weights, mask, r, rows):
+    """delta^(L)_j = (a_j - y_j) f'(z_j) (eq. 8) for `rows` rows from r on; returns the sum of their losses (eq. 4).
+
+    A holds the output layer's z at layer.a_out, `targets` y, (rows, n_out) in panels; row_weights is each example's
+    weight, zero for padding, and mask is one where a column is an output, zero where it is padding. Writes D; with
+    squared error A becomes a. For log loss f' cancels: delta = a - y.
+    """
+    P, V = panel_width(A), lanes(A)
+    total = broadcast(A, 0.0)
+    if layer.activation == SOFTMAX:
+        return softmax_delta(layer, A, D, targets, row_weights, mask, r, rows)
+    for p in range(layer.out_panels):
+        a = layer.a_out + p * layer.stride + r * P
+        t = p * layer.stride + r * P
+        vectors = (min(P, layer.n_out - p * P) + V - 1) // V
+        if loss != LOG_LOSS:
+            activate(layer.activation, A, a, vectors, rows)
+        for i in range(rows):
+            weight = row_weights[r + i]
+            for v in range(0, vectors * V, V):
+                x, y = load(A, a + i * P + v), load(targets, t + i * P + v)
+                factor = load(mask, p * P + v) * weight
+                if loss == LOG_LOSS:
+                    total = total + binary_log_loss(x, y) * factor
+                    x = logistic(x)
+                else:
+                    total = total + squared_error(x, y) * factor
+                store(D, a + i * P + v, output_error(x, y) * factor)
+        if loss != LOG_LOSS and layer.activation != IDENTITY:
+            multiply_derivative(layer.activation, A, D, a, vectors, rows, 1.0)
+    return lane_sum(total)
+
+
+@kernel
+def softmax_delta(layer, A, D, targets, row_weights, mask, r, rows):
+    """delta = a - y for softmax with cross-entropy, and the sum of ln(sum_j e^z_j) - sum_j y_j z_j over the rows."""
+    P, V = panel_width(A), lanes(A)
+    loss = 0.0
+    for i in range(r, r + rows):
+        highest = broadcast(A, -math.inf)
+        for p in range(layer.out_panels):
+            a = layer.a_out + p * layer.stride + i * P
+            for v in range(0, min(P, layer.n_out - p * P), V):
+                z = where(load(mask, p * P + v) > 0.0, load(A, a + v), -math.inf)
+                highest = where(z > highest, z, highest)
+        top = lane_max(highest)
+        powers, agreement = broadcast(A, 0.0), broadcast(A, 0.0)
+        for p in range(layer.out_panels):
+            a = layer.a_out + p * layer.stride + i * P
+            t = p * layer.stride + i * P
+            for v in range(0, min(P, layer.n_out - p * P), V):
+                z = load(A, a + v) - top
+                power = exp_negative(where(z < 0.0, z, 0.0)) * load(mask, p * P + v)
+                powers = powers + power
+                agreement = agreement + load(targets, t + v) * z
+                store(D, a + v, power)
+        total = lane_sum(powers)
+        loss += (math.log(total) - lane_sum(agreement)) * row_weights[i]
+        for p in range(layer.out_panels):
+            a = layer.a_out + p * layer.stride + i * P
+            t = p * layer.stride + i * P
+            for v in range(0, min(P, layer.n_out - p * P), V):
+                error = output_error(load(D, a + v) / total, load(targets, t + v))
+                store(D, a + v, error * row_weights[i])
+    return loss
+
+
+@kernel
+def backward(layer, below, transposed, A, D, begin, end, unscale):
+    """delta_i = (sum_j W_ji delta_j) f'(z_i) (eq. 9) for the examples begin <= r < end, whole tiles of them.
+
+    layer is W's, `below` the one whose delta is sought. D holds delta_j at layer.a_out, (rows, n_out) in panels;
+    delta_i is written at below.a_out, (rows, n_in) in panels. Reads A and the transposed W, (n_out, n_in) in panels.
+    The caller owns the rows begin..end, and no one else writes them.
+    """
+    P, V = panel_width(A), lanes(A)
+    for p in range(layer.in_panels):
+        if layer.n_in - p * P <= V:
+            backward_panel(narrow_tile(A), layer, below.activation, p, transposed, A, D, begin, end, unscale)
+        else:
+            backward_panel(wide_tile(A), layer, below.activation, p, transposed, A, D, begin, end, unscale)
+
+
+@kernel
+def backward_panel(zero, layer, activation, p, transposed, A, D, begin, end, unscale):
+    """Eq. 9 for the sources i of panel p; the loops are forward_panel's."""
+    P = panel_width(A)
+    W = layer.transposed + p * layer.columns * P
+    block = SUM_PANELS * P
+    for first in range(0, layer.n_out, block):
+        last = min(first + block, layer.n_out)
+        for r in range(begin, end, tile_rows(zero)):
+            delta = layer.a_in + p * layer.stride + r * P
+            acc = zero
+            for q in range(first // P, (last + P - 1) // P):
+                d = layer.a_out + q * layer.stride + r * P - q * P
+                for j in range(q * P, min(q * P + P, last)):
+                    acc = outer_product(acc, D, d + j, P, transposed, W + j * P)
+            if first > 0:
+                acc = plus_tile(acc, D, delta)
+            store_tile(acc, D, delta)
+            if last == layer.n_out and activation != IDENTITY:
+                multiply_derivative(activation, A, D, delta, tile_vectors(zero), tile_rows(zero), unscale)

@@ -1,0 +1,109 @@
+"""How kernels are compiled and where their machine code is kept between processes.
+
+`kernel` compiles a function that other kernels call. `entry` compiles one that Python calls and keeps the result on
+disk, under a folder named after a hash of all of fastmlp's sources: Numba itself does not notice that a callee in
+another file has changed. A folder that cannot be written costs a compilation, never an error.
+"""
+
+import functools
+import hashlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numba
+from numba.core import caching
+from numba.core.ccallback import CFunc
+
+# No fast-math flag anywhere: the sums' order is ours, so the bits do not depend on what the compiler thinks of.
+OPTIONS = {"error_model": "numpy", "nogil": True}
+# A kernel allocates nothing and is called from compiled code only: no reference counts, no wrappers to compile.
+INNER = {**OPTIONS, "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+@functools.cache
+def sources_hash() -> str:
+    """A hash of every Python source of the package."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def cache_folder() -> Path | None:
+    """The first writable one of FASTMLP_CACHE_DIR, NUMBA_CACHE_DIR, the user's cache and the temporary folder."""
+    if sys.platform == "win32":
+        user = os.environ.get("LOCALAPPDATA", "")
+    elif sys.platform == "darwin":
+        user = os.path.expanduser("~/Library/Caches")
+    else:
+        user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    for root in (os.environ.get("FASTMLP_CACHE_DIR"), numba.config.CACHE_DIR, user, tempfile.gettempdir()):
+        if not root:
+            continue
+        owner = str(os.getuid()) if root == tempfile.gettempdir() and hasattr(os, "getuid") else ""
+        folder = Path(root, "fastmlp" + owner, sources_hash())
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError:
+            continue
+        return folder
+    return None
+
+
+class _Locator(caching._CacheLocator):
+    """Names the folder above; its hash is the freshness stamp of every file in it."""
+
+    def __init__(self, py_func):
+        self._name = f"{py_func.__module__}-{py_func.__code__.co_firstlineno}"
+
+    def get_cache_path(self):
+        return str(cache_folder())
+
+    def get_source_stamp(self):
+        return sources_hash()
+
+    def get_disambiguator(self):
+        return self._name
+
+    @classmethod
+    def from_function(cls, py_func, py_file):
+        return cls(py_func)
+
+
+class _LibraryImpl(caching.CompileResultCacheImpl):
+    _locator_classes = (_Locator,)
+
+
+class _FunctionCache(caching.FunctionCache):
+    _impl_class = _LibraryImpl
+
+
+def kernel(function):
+    """Compile a function that is called from compiled code."""
+    return numba.njit(**INNER)(function)
+
+
+def entry(parallel=False):
+    """Compile a function that Python calls; its machine code is kept on disk."""
+
+    def decorate(function):
+        dispatcher = numba.njit(parallel=parallel, **OPTIONS)(function)
+        if cache_folder() is not None:
+            dispatcher._cache = _FunctionCache(function)
+        return dispatcher
+
+    return decorate
+
+
+def pointer(signature, function):
+    """Compile a function whose address is handed to compiled code; kept on disk as well."""
+    compiled = CFunc(function, (signature.args, signature.return_type), {}, {**OPTIONS, "_nrt": False})
+    if cache_folder() is not None:
+        compiled._cache = _FunctionCache(function)
+    compiled.compile()
+    return compiled

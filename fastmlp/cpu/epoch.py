@@ -1,0 +1,271 @@
+"""A whole epoch, or a part of one, in one compiled call: gather, forward, backward, accumulation, update, objective.
+
+A chunk of examples takes two passes over the threads: over its examples (pass_examples) and over the weights
+(accumulate). The passes are compiled apart from the loop over minibatches, which calls them by address: the same
+machine code runs on one thread or many, for a share of whole tiles that no one else writes.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange, types
+
+from fastmlp.cpu import compiling
+from fastmlp.cpu.accumulate import accumulate
+from fastmlp.cpu.activation import drop
+from fastmlp.cpu.backward import backward, output_delta
+from fastmlp.cpu.compiling import entry, kernel
+from fastmlp.cpu.forward import forward
+from fastmlp.cpu.layout import (
+    CHUNK_ROWS,
+    EVALUATE,
+    EXAMPLES,
+    IDENTITY,
+    LAYER,
+    MEASURE,
+    STEP,
+    STORE,
+    SUM,
+    TILE_ROWS,
+    UPDATE,
+)
+from fastmlp.cpu.vector import (
+    broadcast,
+    call_gather,
+    call_pass,
+    lane_sum,
+    lanes,
+    load,
+    numbers_at,
+    panel_width,
+    record_at,
+    row_bytes,
+    tile_rows,
+    wide_tile,
+)
+
+_FLOAT64, _INT64 = np.dtype(np.float64), np.dtype(np.int64)
+
+
+class Work(NamedTuple):
+    """The arrays that a step names by address (see layout.STEP): flat, without bounds."""
+
+    parameters: np.ndarray
+    transposed: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    activations: np.ndarray
+    deltas: np.ndarray
+    targets: np.ndarray
+    row_weights: np.ndarray
+    mask: np.ndarray
+    gradients: np.ndarray
+    scratch: np.ndarray
+    losses: np.ndarray
+    squares: np.ndarray
+    norms: np.ndarray
+    not_finite: np.ndarray
+
+
+@kernel
+def open_work(step, real):
+    """The arrays of a step for a network of dtype real."""
+    return Work(
+        numbers_at(step.parameters, real),
+        numbers_at(step.transposed, real),
+        numbers_at(step.first, real),
+        numbers_at(step.second, real),
+        numbers_at(step.activations, real),
+        numbers_at(step.deltas, real),
+        numbers_at(step.targets, real),
+        numbers_at(step.row_weights, real),
+        numbers_at(step.mask, real),
+        numbers_at(step.gradients, real),
+        numbers_at(step.scratch, real),
+        numbers_at(step.losses, _FLOAT64),
+        numbers_at(step.squares, _FLOAT64),
+        numbers_at(step.norms, _FLOAT64),
+        numbers_at(step.not_finite, _INT64),
+    )
+
+
+@kernel
+def pass_examples(step, work, share, shares):
+    """Gather, forward (eq. 7), the output's delta (eq. 8) and backward (eq. 9) for a share of the chunk's examples.
+
+    Shares are whole tiles of rows; no share reads or writes another's rows, and every row's sums are its own.
+    """
+    A, D = work.activations, work.deltas
+    P = panel_width(A)
+    height = tile_rows(wide_tile(A))
+    tiles = (step.examples + height - 1) // height
+    begin, end = tiles * share // shares * height, tiles * (share + 1) // shares * height
+    if begin == end:
+        return
+    count = min(end, step.examples) - begin
+    bottom, top = record_at(step.layers, 0, LAYER), record_at(step.layers, step.n_layers - 1, LAYER)
+    at = begin * row_bytes(A)
+    x_buffer, t_buffer = step.activations + at, step.targets + at
+    call_gather(step.x_gather, step.x_source, step.order, step.begin + begin, count, x_buffer, bottom.stride)
+    call_gather(step.t_gather, step.t_source, step.order, step.begin + begin, count, t_buffer, bottom.stride)
+    for r in range(begin, end):
+        work.row_weights[r] = example_weight(step, step.begin + r) if r < begin + count else 0.0
+    if step.check:
+        for r in range(begin, begin + count):
+            x_sum = nothing_if_finite(A, bottom.a_in + r * P, bottom.in_panels, bottom.n_in, bottom.stride)
+            t_sum = nothing_if_finite(work.targets, r * P, top.out_panels, top.n_out, top.stride)
+            if not (x_sum == 0.0 and t_sum == 0.0):
+                work.not_finite[r // height] = 1
+    scale = 1.0 / step.keep
+    for l in range(step.n_layers):
+        layer = record_at(step.layers, l, LAYER)
+        hidden = l < step.n_layers - 1
+        forward(layer, layer.activation if hidden else IDENTITY, work.parameters, A, begin, end)
+        if hidden and step.threshold > 0:
+            drop(layer, A, dropout_key(step, l), step.threshold, scale, begin, end, step.offset)
+    share_of_mean = step.scale * step.examples_in_batch
+    for r in range(begin, end, height):
+        loss = output_delta(top, step.loss, A, D, work.targets, work.row_weights, work.mask, r, height)
+        work.losses[r // height] += loss * share_of_mean
+    if step.rule == EVALUATE:
+        return
+    for l in range(step.n_layers - 1, 0, -1):
+        layer, below = record_at(step.layers, l, LAYER), record_at(step.layers, l - 1, LAYER)
+        backward(layer, below, work.transposed, A, D, begin, end, step.keep)
+        if step.threshold > 0:
+            drop(below, D, dropout_key(step, l - 1), step.threshold, scale, begin, end, step.offset)
+
+
+@kernel
+def dropout_key(step, l):
+    """A 32-bit key for a layer in a minibatch of an epoch."""
+    return (step.seed + step.minibatch * 0x9E3779B1 + l * 0x85EBCA77) & 0xFFFFFFFF
+
+
+@kernel
+def nothing_if_finite(A, a, panels, columns, stride):
+    """Zero if a row of a matrix in panels is finite, else NaN."""
+    P, V = panel_width(A), lanes(A)
+    total = broadcast(A, 0.0)
+    for p in range(panels):
+        for v in range(0, min(P, columns - p * P), V):
+            x = load(A, a + p * stride + v)
+            total = total + (x - x)
+    return lane_sum(total)
+
+
+@kernel
+def example_weight(step, n):
+    """The weight of the n-th example of the epoch's order."""
+    if step.sample_weight == 0:
+        return 1.0
+    return numbers_at(step.sample_weight, _FLOAT64)[numbers_at(step.order, _INT64)[n] if step.order != 0 else n]
+
+
+@functools.cache
+def compiled_passes(real):
+    """The passes over the examples and over the weights, compiled for networks of dtype real."""
+
+    def examples_pass(steps, share, shares):
+        step = record_at(steps, 0, STEP)
+        pass_examples(step, open_work(step, real), share, shares)
+
+    def weights_pass(steps, share, shares):
+        step = record_at(steps, 0, STEP)
+        accumulate(step, open_work(step, real), share, shares)
+
+    signature = types.void(*[types.intp] * 3)
+    return tuple(compiling.pointer(signature, function) for function in (examples_pass, weights_pass))
+
+
+@kernel
+def weight_sum(step, begin, end):
+    """The sum of the weights of the examples begin ... end of the order; their number when none has a weight."""
+    if step.sample_weight == 0:
+        return float(end - begin)
+    total = 0.0
+    for n in range(begin, end):
+        total += example_weight(step, n)
+    return total
+
+
+@kernel
+def begin_minibatch(step, minibatch):
+    """Set what the passes read of a minibatch."""
+    start = minibatch * step.batch_size
+    stop = min(start + step.batch_size, step.m)
+    total = weight_sum(step, start, stop)
+    updates = step.updates + minibatch + 1
+    step.minibatch = minibatch
+    step.examples_in_batch = stop - start
+    step.scale = 1.0 / total if total > 0.0 else 0.0
+    step.penalty = step.l2
+    step.decay = step.learning_rate * step.weight_decay
+    corrections = math.sqrt(1.0 - step.beta_2**updates) / (1.0 - step.beta_1**updates)
+    step.step_size = step.learning_rate * corrections
+
+
+@kernel
+def begin_chunk(step, chunk):
+    """Set what the passes read of the chunk-th of equal chunks of the minibatch; returns whether it has examples."""
+    chunks = (step.examples_in_batch + CHUNK_ROWS - 1) // CHUNK_ROWS
+    rows = ((step.examples_in_batch + chunks - 1) // chunks + TILE_ROWS - 1) // TILE_ROWS * TILE_ROWS
+    step.offset = chunk * rows
+    step.begin = step.minibatch * step.batch_size + step.offset
+    step.examples = min(rows, step.examples_in_batch - step.offset)
+    step.first_chunk = chunk == 0
+    step.last_chunk = step.offset + rows >= step.examples_in_batch
+    return step.examples > 0
+
+
+@kernel
+def begin_phase(step, phase):
+    """Set the phase; returns whether the chunk needs it."""
+    step.phase = phase
+    if phase == SUM:
+        return step.rule != EVALUATE
+    if phase == MEASURE or phase == UPDATE:
+        needed = step.clip and step.last_chunk and step.rule != STORE and step.rule != EVALUATE
+        if needed and phase == UPDATE:
+            shorten_gradient(step)
+        return needed
+    return True
+
+
+@kernel
+def shorten_gradient(step):
+    """Scale U / m + l2 W so that it is no longer than step.max_norm."""
+    total = 0.0
+    norms = numbers_at(step.norms, _FLOAT64)
+    for tile in range(step.n_tiles):
+        total += norms[tile]
+    if total > step.max_norm * step.max_norm:
+        factor = step.max_norm / math.sqrt(total)
+        step.scale *= factor
+        step.penalty *= factor
+
+
+@entry(parallel=True)
+def run_epoch(steps, first, last, shares):
+    """The chunks first <= number < last of the epoch that the step at the address `steps` describes.
+
+    A minibatch has ceil(batch_size / CHUNK_ROWS) chunks; an epoch is run in one call, or in several, one behind
+    another. Sums of the objective are left in the slots of losses and squares.
+    """
+    step = record_at(steps, 0, STEP)
+    chunks = (step.batch_size + CHUNK_ROWS - 1) // CHUNK_ROWS
+    for number in range(first, last):
+        if number % chunks == 0:
+            begin_minibatch(step, number // chunks)
+        if not begin_chunk(step, number % chunks):
+            continue
+        for phase in range(EXAMPLES, UPDATE + 1):
+            if begin_phase(step, phase):
+                function = step.examples_pass if phase == EXAMPLES else step.weights_pass
+                if shares == 1:
+                    call_pass(function, steps, 0, 1)
+                else:
+                    for share in prange(shares):
+                        call_pass(function, steps, np.int64(share), shares)

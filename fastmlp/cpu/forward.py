@@ -1,0 +1,65 @@
+"""z and a of a layer for a block of examples (eq. 7)."""
+
+from fastmlp.cpu.activation import activate
+from fastmlp.cpu.compiling import kernel
+from fastmlp.cpu.layout import IDENTITY
+from fastmlp.cpu.vector import (
+    lanes,
+    narrow_tile,
+    outer_product,
+    panel_width,
+    plus_row,
+    plus_tile,
+    store_tile,
+    tile_rows,
+    tile_vectors,
+    wide_tile,
+)
+
+# Sources i of one block of the sum over i: a block of a panel of W (SUM_PANELS * P rows) stays in the L1 cache while
+# every example passes by; a sum of block sums is also more accurate than one long sum.
+SUM_PANELS = 4
+
+
+@kernel
+def forward(layer, activation, parameters, A, begin, end):
+    """z_j = sum_i W_ji a_i + b_j, a_j = f(z_j) (eq. 7, f named by `activation`) for the examples begin <= r < end, whole tiles of them.
+
+    A holds the layer below at layer.a_in, (rows, n_in) in panels; the layer's z or a is written at layer.a_out,
+    (rows, n_out) in panels. Reads parameters. The caller owns the rows begin..end of both, and no one else writes
+    them.
+    """
+    P, V = panel_width(A), lanes(A)
+    for p in range(layer.out_panels):
+        if layer.n_out - p * P <= V:
+            forward_panel(narrow_tile(A), layer, activation, p, parameters, A, begin, end)
+        else:
+            forward_panel(wide_tile(A), layer, activation, p, parameters, A, begin, end)
+
+
+@kernel
+def forward_panel(zero, layer, activation, p, parameters, A, begin, end):
+    """Eq. 7 for the destinations j of panel p.
+
+    Loop order: a block of W's panel stays in L1 while the examples stream by; a tile's sums stay in registers.
+    """
+    P = panel_width(A)
+    W = layer.weights + p * layer.rows * P
+    b = layer.biases + p * P
+    block = SUM_PANELS * P
+    for first in range(0, layer.n_in, block):
+        last = min(first + block, layer.n_in)
+        for r in range(begin, end, tile_rows(zero)):
+            z = layer.a_out + p * layer.stride + r * P
+            acc = zero
+            for q in range(first // P, (last + P - 1) // P):
+                a = layer.a_in + q * layer.stride + r * P - q * P
+                for i in range(q * P, min(q * P + P, last)):
+                    acc = outer_product(acc, A, a + i, P, parameters, W + i * P)
+            if first == 0:
+                acc = plus_row(acc, parameters, b)
+            else:
+                acc = plus_tile(acc, A, z)
+            store_tile(acc, A, z)
+            if last == layer.n_in and activation != IDENTITY:
+                activate(activation, A, z, tile_vectors(zero), tile_rows(zero))

@@ -1,0 +1,219 @@
+"""Where everything lies: weights, activations and deltas in column panels, and the tables that tell kernels.
+
+A matrix is cut into panels of P columns (P = the width of a wide tile); a panel's rows follow one another in memory,
+P numbers each, and the panels follow one another. A product of any two such matrices then reads both as contiguous
+streams, and nothing is ever packed. Rows and columns are padded with zeros to whole tiles.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastmlp.cpu.vector import TILE_ROWS, VECTOR_BYTES, panel_of
+
+# Examples that go forward and backward together: the deltas' panel (CHUNK_ROWS x P) should stay in the L1 or L2 cache
+# while it meets every weight. A minibatch larger than this is cut into equal chunks that add to U and V.
+CHUNK_ROWS = 256
+
+IDENTITY, LOGISTIC, TANH, RELU, SOFTPLUS, SOFTMAX = range(6)
+ACTIVATIONS = {
+    "identity": IDENTITY,
+    "logistic": LOGISTIC,
+    "tanh": TANH,
+    "relu": RELU,
+    "softplus": SOFTPLUS,
+    "softmax": SOFTMAX,
+}
+SQUARED_ERROR, LOG_LOSS = range(2)
+LOSSES = {"squared_error": SQUARED_ERROR, "log_loss": LOG_LOSS}
+
+STORE, EVALUATE, DESCENT, MOMENTUM, NESTEROV, ADAM = range(6)  # rules: what becomes of U and V
+RULES = {
+    "store": STORE,
+    "evaluate": EVALUATE,
+    "descent": DESCENT,
+    "momentum": MOMENTUM,
+    "nesterov": NESTEROV,
+    "adam": ADAM,
+}
+EXAMPLES, SUM, MEASURE, UPDATE = range(4)  # phases of a chunk: a pass over the examples, three over the weights
+
+# One record a layer of weights; kernels read `layer.n_in` and so on, so one compilation serves every architecture.
+LAYER = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "n_in",  # units of the layer below
+            "n_out",  # units of this layer
+            "in_panels",
+            "out_panels",
+            "rows",  # n_in padded to tiles: rows of a panel of W
+            "columns",  # n_out padded to panels: rows of a panel of the transposed W
+            "weights",  # offset of W's panels in the parameters
+            "biases",  # offset of b in the parameters
+            "transposed",  # offset of the transposed W's panels, -1 where eq. 9 does not need it
+            "tile",  # number of the first tile of W and b, counted over all layers: the slots of sums over weights
+            "a_in",  # offset of the layer below in the activations (and deltas)
+            "a_out",  # offset of this layer in the activations (and deltas)
+            "stride",  # elements from one panel of activations to the next
+            "activation",
+        )
+    ]
+)
+
+
+def padded(count, multiple):
+    """count rounded up to a multiple."""
+    return -(-count // multiple) * multiple
+
+
+def aligned(size, dtype):
+    """Zeros that begin on a cache line."""
+    itemsize = np.dtype(dtype).itemsize
+    raw = np.zeros(size + VECTOR_BYTES // itemsize + 64 // itemsize, dtype)
+    return raw[(-raw.ctypes.data % 64) // itemsize :][:size]
+
+
+# What the kernels know of a training: where its arrays are, its settings, and where in the epoch it stands.
+STEP = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            # the passes over a chunk's examples and over the weights (see epoch.py), and the table of layers
+            "examples_pass",
+            "weights_pass",
+            "layers",
+            "n_layers",
+            "n_tiles",
+            # X and the targets: the gather kernel and what it reads (see gather.py); their order, 0 for 0, 1, 2, ...;
+            # the examples' weights (float64), 0 when there are none
+            "x_gather",
+            "x_source",
+            "t_gather",
+            "t_source",
+            "order",
+            "sample_weight",
+            # what training changes, flat and laid out by layout(): W in panels and b; W transposed in panels; the
+            # optimizer's velocity or first moment and second moment
+            "parameters",
+            "transposed",
+            "first",
+            "second",
+            # room for one chunk: activations, deltas, targets (rows, n) in panels; a weight for each row, zero for
+            # padding; a one for each output, zero for padding; U and V where they are needed whole; a tile a thread
+            "activations",
+            "deltas",
+            "targets",
+            "row_weights",
+            "mask",
+            "gradients",
+            "scratch",
+            # slots of sums (float64): losses for each tile of rows, W^2 and squared gradients for each tile of
+            # weights; and whether a tile of rows met a number that is not finite (int64)
+            "losses",
+            "squares",
+            "norms",
+            "not_finite",
+            # prediction: where h goes, (m, n_out) row by row, and the numbers in one share's room for a chunk
+            "out",
+            "room",
+            # settings
+            "rule",
+            "loss",
+            "m",
+            "batch_size",
+            "check",  # whether to look for numbers that are not finite
+            "clip",  # whether there is a largest length of the gradient
+            "seed",  # of dropout, this epoch
+            "threshold",  # dropout * 2^32
+            "updates",  # updates of the weights before this epoch: Adam's t
+            # where the epoch stands
+            "phase",
+            "minibatch",
+            "begin",  # the chunk's first example, counted over the epoch's order
+            "examples",  # in the chunk
+            "offset",  # the chunk's first example, counted over the minibatch
+            "examples_in_batch",
+            "first_chunk",
+            "last_chunk",
+        )
+    ]
+    + [
+        (name, np.float64)
+        for name in (
+            "keep",  # 1 - dropout
+            "l2",
+            "learning_rate",
+            "momentum",
+            "beta_1",
+            "beta_2",
+            "epsilon",
+            "weight_decay",
+            "max_norm",
+            "scale",  # 1 / m, or one over the sum of the examples' weights
+            "penalty",  # l2, times the gradient's shortening
+            "decay",  # learning_rate * weight_decay
+            "step_size",  # learning_rate with Adam's bias corrections
+        )
+    ]
+)
+
+
+class Layout(NamedTuple):
+    """The table of layers of a network and the sizes of its buffers, in numbers of its dtype."""
+
+    layers: np.ndarray
+    parameters: int
+    transposed: int
+    activations: int
+    tiles: int
+    rows: int  # examples that the activations have room for
+
+
+def layout(sizes, activation, output, dtype, rows) -> Layout:
+    """Lay out a network of the given layer widths for chunks of up to `rows` examples."""
+    panel = panel_of(dtype)
+    rows = padded(rows, TILE_ROWS)
+    stride = rows * panel
+    layers = np.zeros(len(sizes) - 1, LAYER)
+    parameters = transposed = activations = tiles = 0
+    for number, (layer, n_in, n_out) in enumerate(zip(layers, sizes, sizes[1:], strict=False)):
+        layer["n_in"], layer["n_out"] = n_in, n_out
+        layer["in_panels"], layer["out_panels"] = -(-n_in // panel), -(-n_out // panel)
+        layer["rows"], layer["columns"] = padded(n_in, TILE_ROWS), padded(n_out, panel)
+        layer["weights"] = parameters
+        parameters += layer["rows"] * layer["columns"]
+        layer["transposed"] = transposed if number else -1
+        transposed += layer["columns"] * layer["in_panels"] * panel if number else 0
+        layer["tile"] = tiles
+        tiles += (layer["rows"] // TILE_ROWS + 1) * layer["out_panels"]
+        layer["a_in"] = activations
+        activations += layer["in_panels"] * stride
+        layer["a_out"] = activations
+        layer["stride"] = stride
+        layer["activation"] = ACTIVATIONS[output if number == len(layers) - 1 else activation]
+    for layer in layers:
+        layer["biases"] = parameters
+        parameters += layer["columns"]
+    activations += layers[-1]["out_panels"] * stride
+    return Layout(layers, int(parameters), int(transposed), int(activations), int(tiles), rows)
+
+
+def to_panels(matrix, flat, offset, rows):
+    """Write a matrix into panels of `rows` rows at flat[offset]."""
+    panel = panel_of(flat.dtype)
+    for p in range(-(-matrix.shape[1] // panel)):
+        view = flat[offset + p * rows * panel :][: rows * panel].reshape(rows, panel)
+        columns = matrix[:, p * panel : (p + 1) * panel]
+        view[: columns.shape[0], : columns.shape[1]] = columns
+
+
+def from_panels(flat, offset, rows, shape):
+    """The matrix of a shape that lies in panels of `rows` rows at flat[offset]."""
+    panel = panel_of(flat.dtype)
+    matrix = np.empty(shape, flat.dtype)
+    for p in range(-(-shape[1] // panel)):
+        view = flat[offset + p * rows * panel :][: rows * panel].reshape(rows, panel)
+        columns = matrix[:, p * panel : (p + 1) * panel]
+        columns[...] = view[: shape[0], : columns.shape[1]]
+    return matrix

@@ -1,0 +1,141 @@
+"""h_{W,b}(x) for many examples or for one (eq. 7), without keeping anything but the output."""
+
+import functools
+
+import numpy as np
+from numba import prange, types
+
+from fastmlp.cpu import compiling
+from fastmlp.cpu.activation import activate, softmax
+from fastmlp.cpu.compiling import entry, kernel
+from fastmlp.cpu.epoch import nothing_if_finite
+from fastmlp.cpu.forward import SUM_PANELS, forward
+from fastmlp.cpu.layout import IDENTITY, LAYER, SOFTMAX, STEP
+from fastmlp.cpu.vector import (
+    call_gather,
+    call_pass,
+    lanes,
+    narrow_row,
+    numbers_at,
+    outer_product,
+    panel_width,
+    plus_row,
+    plus_tile,
+    record_at,
+    row_bytes,
+    store_tile,
+    tile_rows,
+    tile_vectors,
+    wide_row,
+    wide_tile,
+)
+
+
+@kernel
+def finish(layer, A, a, stride, rows):
+    """The output layer's a from its z, in place, for `rows` rows of panels that lie `stride` apart."""
+    P, V = panel_width(A), lanes(A)
+    if layer.activation == SOFTMAX:
+        for r in range(rows):
+            softmax(layer, A, a + r * P, stride)
+    elif layer.activation != IDENTITY:
+        for p in range(layer.out_panels):
+            activate(layer.activation, A, a + p * stride, (min(P, layer.n_out - p * P) + V - 1) // V, rows)
+
+
+@kernel
+def predict_chunks(step, parameters, A, out, not_finite, share, shares):
+    """Gather, forward (eq. 7) and write out[r, :], for a share of the chunks of step.batch_size examples.
+
+    A is the share's own room for a chunk; a share's rows of `out` are its own.
+    """
+    P = panel_width(A)
+    height = tile_rows(wide_tile(A))
+    bottom, top = record_at(step.layers, 0, LAYER), record_at(step.layers, step.n_layers - 1, LAYER)
+    chunks = (step.m + step.batch_size - 1) // step.batch_size
+    for chunk in range(chunks * share // shares, chunks * (share + 1) // shares):
+        begin = chunk * step.batch_size
+        count = min(step.batch_size, step.m - begin)
+        rows = (count + height - 1) // height * height
+        buffer = step.activations + (share * step.room + bottom.a_in) // P * row_bytes(A)
+        call_gather(step.x_gather, step.x_source, 0, begin, count, buffer, bottom.stride)
+        for r in range(count):
+            if not nothing_if_finite(A, bottom.a_in + r * P, bottom.in_panels, bottom.n_in, bottom.stride) == 0.0:
+                not_finite[share] = 1
+        for l in range(step.n_layers):
+            layer = record_at(step.layers, l, LAYER)
+            forward(layer, layer.activation if l < step.n_layers - 1 else IDENTITY, parameters, A, 0, rows)
+        finish(top, A, top.a_out, top.stride, rows)
+        for r in range(count):
+            for j in range(top.n_out):
+                out[(begin + r) * top.n_out + j] = A[top.a_out + j // P * top.stride + r * P + j % P]
+
+
+@kernel
+def forward_row(zero, layer, p, parameters, A, a, z):
+    """z_j = sum_i W_ji a_i + b_j (eq. 7) for one example and the destinations j of panel p.
+
+    a and z are places in A of whole rows, panel after panel. The sums are forward_panel's, to the bit.
+    """
+    P = panel_width(A)
+    W = layer.weights + p * layer.rows * P
+    block = SUM_PANELS * P
+    for first in range(0, layer.n_in, block):
+        acc = zero
+        for i in range(first, min(first + block, layer.n_in)):
+            acc = outer_product(acc, A, a + i, 0, parameters, W + i * P)
+        if first == 0:
+            acc = plus_row(acc, parameters, layer.biases + p * P)
+        else:
+            acc = plus_tile(acc, A, z + p * P)
+        store_tile(acc, A, z + p * P)
+
+
+@kernel
+def predict_one(step, parameters, A, not_finite):
+    """The output for one example; it is bound by reading the weights once.
+
+    A holds two rooms of step.room numbers, each for one row in panels: x is in the first, and the layers' outputs go
+    to the second, the first, the second, ...
+    """
+    P, V = panel_width(A), lanes(A)
+    bottom = record_at(step.layers, 0, LAYER)
+    if not nothing_if_finite(A, 0, bottom.in_panels, bottom.n_in, P) == 0.0:
+        not_finite[0] = 1
+    for l in range(step.n_layers):
+        layer = record_at(step.layers, l, LAYER)
+        a, z = l % 2 * step.room, (l + 1) % 2 * step.room
+        for p in range(layer.out_panels):
+            if layer.n_out - p * P <= V:
+                forward_row(narrow_row(A), layer, p, parameters, A, a, z)
+            else:
+                forward_row(wide_row(A), layer, p, parameters, A, a, z)
+        finish(layer, A, z, P, 1)
+
+
+@functools.cache
+def compiled_prediction(real):
+    """The prediction of many examples and of one, compiled for networks of dtype real."""
+    word = np.dtype(np.int64)
+
+    def chunks_pass(steps, share, shares):
+        step = record_at(steps, 0, STEP)
+        A = numbers_at(step.activations + share * step.room * real_bytes, real)
+        parameters, out = numbers_at(step.parameters, real), numbers_at(step.out, real)
+        predict_chunks(step, parameters, A, out, numbers_at(step.not_finite, word), share, shares)
+
+    def one_pass(steps, share, shares):
+        step = record_at(steps, 0, STEP)
+        parameters, A = numbers_at(step.parameters, real), numbers_at(step.activations, real)
+        predict_one(step, parameters, A, numbers_at(step.not_finite, word))
+
+    real_bytes = real.itemsize
+    signature = types.void(*[types.intp] * 3)
+    return tuple(compiling.pointer(signature, function) for function in (chunks_pass, one_pass))
+
+
+@entry(parallel=True)
+def run_pass(function, steps, shares):
+    """Call a compiled pass once for each share, on as many threads."""
+    for share in prange(shares):
+        call_pass(function, steps, np.int64(share), shares)

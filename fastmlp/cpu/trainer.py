@@ -1,0 +1,409 @@
+"""The CPU's side of a network: its parameters in panels, its room for a chunk, and calls of the compiled passes."""
+
+import threading
+from typing import Any
+
+import numba
+import numpy as np
+
+from fastmlp.cpu import layout as _layout
+from fastmlp.cpu.epoch import compiled_passes, run_epoch
+from fastmlp.cpu.gather import Source
+from fastmlp.cpu.layout import CHUNK_ROWS, LOSSES, RULES, STEP, aligned, from_panels, padded, to_panels
+from fastmlp.cpu.prediction import compiled_prediction, run_pass
+from fastmlp.cpu.vector import TILE_ROWS, VECTOR_BYTES, panel_of
+from fastmlp.inputs import not_finite_error
+
+Arrays = list[np.ndarray]
+
+# What starting and joining the threads costs (seconds, measured), by Numba's threading layer, and a cautious guess of
+# one core's speed: below a few starts' worth of work one thread is faster.
+REGION_SECONDS = {"omp": 1.5e-6, "tbb": 3e-6, "workqueue": 70e-6}
+OPERATIONS_PER_VECTOR_BYTE = 4e9
+
+
+def region_seconds() -> float:
+    """The cost of a parallel region on the threading layer in use (or, before the first one, on OpenMP)."""
+    try:
+        return REGION_SECONDS.get(numba.threading_layer(), 3e-6)
+    except ValueError:
+        return REGION_SECONDS["omp"]
+
+
+class Room:
+    """Buffers for chunks of up to `rows` examples, and the step that names them."""
+
+    def __init__(self, trainer: "Trainer", rows: int):
+        plan = _layout.layout(trainer.sizes, trainer.activation, trainer.output, trainer.dtype, rows)
+        dtype, panel = trainer.dtype, panel_of(trainer.dtype)
+        top = plan.layers[-1]
+        outputs = int(top["out_panels"]) * panel
+        row_tiles = plan.rows // TILE_ROWS
+        self.plan = plan
+        self.arrays: dict[str, np.ndarray] = {
+            "layers": plan.layers,
+            "activations": aligned(plan.activations, dtype),
+            "deltas": aligned(plan.activations, dtype),
+            "targets": aligned(outputs * plan.rows, dtype),
+            "row_weights": np.zeros(plan.rows, dtype),
+            "mask": np.zeros(outputs, dtype),
+            "losses": np.zeros(row_tiles),
+            "not_finite": np.zeros(row_tiles, np.int64),
+            "squares": np.zeros(plan.tiles),
+            "norms": np.zeros(plan.tiles),
+        }
+        self.arrays["mask"][: top["n_out"]] = 1
+        self.step = np.zeros(1, STEP)
+        self.set(**{name: array.ctypes.data for name, array in self.arrays.items()})
+        self.set(n_layers=len(plan.layers), n_tiles=plan.tiles, keep=1.0)
+        self.set(**{name: array.ctypes.data for name, array in trainer.model.items()})
+        examples, weights = compiled_passes(dtype)
+        self.set(examples_pass=examples.address, weights_pass=weights.address)
+
+    def set(self, **values: Any) -> None:
+        """Set fields of the step."""
+        step = self.step[0]
+        for name, value in values.items():
+            step[name] = value
+
+    def own(self, name: str, size: int, dtype: np.dtype) -> np.ndarray:
+        """A buffer of at least a size that the step names, made when it is first needed."""
+        array = self.arrays.get(name)
+        if array is None or array.size < size:
+            array = self.arrays[name] = aligned(size, dtype)
+            self.set(**{name: array.ctypes.data})
+        return array
+
+
+class Trainer:
+    """A network on the CPU.
+
+    Parameters
+    ----------
+    sizes : tuple of int
+        Widths of the layers, input and output included.
+    activation, output, loss : str
+    l2 : float
+        lambda of eq. 5.
+    dtype : numpy.dtype
+        float32 or float64.
+    dropout : float
+    """
+
+    def __init__(self, sizes, activation, output, loss, l2, dtype, dropout):
+        self.sizes, self.activation, self.output, self.loss = sizes, activation, output, loss
+        self.l2, self.dtype, self.dropout = l2, np.dtype(dtype), dropout
+        plan = _layout.layout(sizes, activation, output, dtype, TILE_ROWS)
+        self.layers = plan.layers
+        self.work = sum(n_in * n_out for n_in, n_out in zip(sizes, sizes[1:], strict=False))
+        self.model = {
+            "parameters": aligned(plan.parameters, dtype),
+            "transposed": aligned(plan.transposed, dtype),
+            "first": aligned(0, dtype),
+            "second": aligned(0, dtype),
+        }
+        self._rooms: dict[int, Room] = {}
+        self._remembered: np.ndarray | None = None
+        self._one: tuple | None = None
+        self._one_lock = threading.Lock()
+
+    # ---- parameters and the optimizer's state, as arrays of the lecture's shapes -----------------------------------
+
+    def set_parameters(self, weights: Arrays, biases: Arrays) -> None:
+        """Take over weights[l] (n_in, n_out) and biases[l] (n_out,)."""
+        self._write(self.model["parameters"], weights, biases)
+        self._transpose(weights)
+
+    def parameters(self) -> tuple[Arrays, Arrays]:
+        """Copies of the weights and biases."""
+        return self._read(self.model["parameters"])
+
+    def set_moments(self, moments: list[tuple[Arrays, Arrays]]) -> None:
+        """Take over the optimizer's state: for each moment one array for each of the weights and biases."""
+        for name, moment in zip(("first", "second"), [*moments, None, None], strict=False):
+            array = aligned(0 if moment is None else self.model["parameters"].size, self.dtype)
+            if moment is not None:
+                self._write(array, *moment)
+            self.model[name] = array
+            for room in self._rooms.values():
+                room.set(**{name: array.ctypes.data})
+
+    def start_moments(self, count: int) -> None:
+        """Fresh optimizer state: `count` moments of zeros."""
+        zeros = [np.zeros((n, k), self.dtype) for n, k in zip(self.sizes, self.sizes[1:], strict=False)]
+        self.set_moments([(zeros, [np.zeros(n, self.dtype) for n in self.sizes[1:]])] * count)
+
+    def moments(self) -> list[tuple[Arrays, Arrays]]:
+        """Copies of the optimizer's state."""
+        return [self._read(self.model[name]) for name in ("first", "second") if self.model[name].size]
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """A copy of all that training changes, for `restore`."""
+        return {name: array.copy() for name, array in self.model.items()}
+
+    def restore(self, snapshot: dict[str, np.ndarray]) -> None:
+        """Go back to a snapshot."""
+        for name, array in snapshot.items():
+            self.model[name][...] = array
+
+    def remember(self) -> None:
+        """Keep a copy of the weights and biases, for `largest_change` and `go_back`."""
+        parameters = self.model["parameters"]
+        if self._remembered is None:
+            self._remembered = parameters.copy()
+        else:
+            np.copyto(self._remembered, parameters)
+
+    def largest_change(self) -> float:
+        """The largest change of a weight or bias since `remember`."""
+        now, then = self.model["parameters"], self._remembered
+        return max(float(np.abs(now[i : i + 65536] - then[i : i + 65536]).max()) for i in range(0, now.size, 65536))
+
+    def is_finite(self) -> bool:
+        """Whether every weight and bias is finite."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(self.model["parameters"].sum()):
+                return True
+        return bool(np.isfinite(self.model["parameters"]).all())
+
+    def go_back(self) -> None:
+        """Return to the remembered weights and biases."""
+        self.model["parameters"][...] = self._remembered
+        self._transpose(self.parameters()[0])
+
+    def _write(self, flat: np.ndarray, weights: Arrays, biases: Arrays) -> None:
+        for layer, W, b in zip(self.layers, weights, biases, strict=True):
+            to_panels(W, flat, layer["weights"], layer["rows"])
+            flat[layer["biases"] : layer["biases"] + len(b)] = b
+
+    def _read(self, flat: np.ndarray) -> tuple[Arrays, Arrays]:
+        weights, biases = [], []
+        for layer in self.layers:
+            weights.append(from_panels(flat, layer["weights"], layer["rows"], (layer["n_in"], layer["n_out"])))
+            biases.append(flat[layer["biases"] : layer["biases"] + layer["n_out"]].copy())
+        return weights, biases
+
+    def _transpose(self, weights: Arrays) -> None:
+        for layer, W in zip(self.layers, weights, strict=True):
+            if layer["transposed"] >= 0:
+                to_panels(W.T, self.model["transposed"], layer["transposed"], layer["columns"])
+
+    # ---- running ---------------------------------------------------------------------------------------------------
+
+    def _room(self, rows: int) -> Room:
+        rows = padded(min(rows, CHUNK_ROWS), TILE_ROWS)
+        if rows not in self._rooms:
+            while len(self._rooms) > 3:
+                del self._rooms[next(iter(self._rooms))]
+            self._rooms[rows] = Room(self, rows)
+        return self._rooms[rows]
+
+    def speed(self) -> float:
+        """A cautious guess of one core's speed in operations a second."""
+        return OPERATIONS_PER_VECTOR_BYTE * VECTOR_BYTES / self.dtype.itemsize
+
+    def _shares(self, flops: float, regions: int, most: int) -> int:
+        """Threads worth starting for so many operations, cut by so many parallel regions into `most` parts at most."""
+        threads = min(numba.get_num_threads(), most)
+        gain = flops / self.speed() * (1 - 1 / threads)
+        return threads if gain > 3 * regions * region_seconds() else 1
+
+    def epoch(self, X, T, order, sample_weight, settings: dict[str, Any], batch_size: int) -> "Epoch":
+        """An epoch over the examples of X and T, to be run in parts."""
+        return Epoch(self, X, T, order, sample_weight, settings, batch_size)
+
+    def objective(self, X, T, sample_weight) -> float:
+        """J (eq. 6)."""
+        epoch = self.epoch(X, T, None, sample_weight, {"rule": "evaluate", "check": True}, X.shape[0])
+        epoch.run(0, epoch.chunks)
+        epoch.refuse_not_finite()
+        return epoch.mean_loss() + 0.5 * self.l2 * self._squares()
+
+    def gradients(self, X, T, sample_weight) -> tuple[float, Arrays, Arrays]:
+        """J, U / m + lambda W and V / m (eq. 12-13 before the update)."""
+        epoch = self.epoch(X, T, None, sample_weight, {"rule": "store", "check": True}, X.shape[0])
+        epoch.run(0, epoch.chunks)
+        epoch.refuse_not_finite()
+        dW, db = self._read(epoch.room.arrays["gradients"])
+        scale = 1.0 / (X.shape[0] if sample_weight is None else sample_weight.sum())
+        W, _ = self.parameters()
+        dW = [(u * scale + self.l2 * w).astype(self.dtype) for u, w in zip(dW, W, strict=True)]
+        db = [(v * scale).astype(self.dtype) for v in db]
+        return epoch.mean_loss() + 0.5 * self.l2 * self._squares(), dW, db
+
+    def _squares(self) -> float:
+        if self.l2 == 0:
+            return 0.0
+        return sum(float(np.square(w, dtype=np.float64).sum()) for w in self.parameters()[0])
+
+    def deltas(self, X, T) -> Arrays:
+        """delta^(2) ... delta^(L) (eq. 8-9), (m, n_l) each."""
+        m = X.shape[0]
+        result = [np.empty((m, n), self.dtype) for n in self.sizes[1:]]
+        for begin in range(0, m, CHUNK_ROWS):
+            rows = slice(begin, min(begin + CHUNK_ROWS, m))
+            count = rows.stop - begin
+            epoch = self.epoch(X[rows], T[rows], None, None, {"rule": "store", "check": True}, count)
+            epoch.run(0, epoch.chunks)
+            epoch.refuse_not_finite()
+            for delta, layer in zip(result, epoch.room.plan.layers, strict=True):
+                delta[rows] = from_panels(
+                    epoch.room.arrays["deltas"], layer["a_out"], epoch.room.plan.rows, (count, layer["n_out"])
+                )
+        return result
+
+    def layer_outputs(self, X) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(z, a) of every layer but the first (eq. 7), (m, n_l) each."""
+        result, a = [], X
+        for number, (n_in, n_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
+            last = number == len(self.sizes) - 2
+            activation = self.output if last else self.activation
+            W, b = (p[number] for p in self.parameters())
+            outputs = []
+            for f in ("identity", activation):
+                layer = Trainer((n_in, n_out), "identity", f, self.loss, 0.0, self.dtype, 0.0)
+                layer.set_parameters([W], [b])
+                outputs.append(layer.forward(a, np.empty((X.shape[0], n_out), self.dtype)))
+            result.append((outputs[0], outputs[1]))
+            a = outputs[1]
+        return result
+
+    def forward(self, X, out: np.ndarray) -> np.ndarray:
+        """h_{W,b}(X) (eq. 7) into out, (m, n_out) and C-contiguous, in chunks of rows."""
+        m = X.shape[0]
+        if m == 0:
+            return out
+        chunk = min(m, CHUNK_ROWS // 2)
+        shares = self._shares(2.0 * self.work * m, 1, -(-m // chunk))
+        plan = _layout.layout(self.sizes, self.activation, self.output, self.dtype, chunk)
+        source = Source(X, self.dtype)
+        panel = panel_of(self.dtype)
+        room = padded(plan.activations, 16 * panel)
+        activations = aligned(room * shares, self.dtype)
+        not_finite = np.zeros(shares, np.int64)
+        step = np.zeros(1, STEP)
+        values = {
+            "layers": plan.layers.ctypes.data,
+            "n_layers": len(plan.layers),
+            "parameters": self.model["parameters"].ctypes.data,
+            "activations": activations.ctypes.data,
+            "not_finite": not_finite.ctypes.data,
+            "x_gather": source.gather,
+            "x_source": source.address,
+            "m": m,
+            "batch_size": chunk,
+            "room": room,
+            "out": out.ctypes.data,
+        }
+        for name, value in values.items():
+            step[name] = value
+        chunks, _ = compiled_prediction(self.dtype)
+        if shares == 1:
+            chunks.ctypes(step.ctypes.data, 0, 1)
+        else:
+            run_pass(chunks.address, step.ctypes.data, shares)
+        if not_finite.any():
+            raise not_finite_error(X, self.dtype, "X") or FloatingPointError("a number of X changed while it was read")
+        return out
+
+    def forward_one(self, x: np.ndarray) -> np.ndarray:
+        """h_{W,b}(x) for one example x, (n_in,); the output is (1, n_out)."""
+        with self._one_lock:
+            if self._one is None:
+                self._one = self._prepare_one()
+            stage, out, not_finite, run, address, _ = self._one
+            stage[:] = x
+            run(address, 0, 1)
+            if not_finite[0]:
+                not_finite[0] = 0
+                raise not_finite_error(x.reshape(1, -1), self.dtype, "X") or FloatingPointError("X changed")
+            return out.copy()
+
+    def _prepare_one(self) -> tuple:
+        plan = _layout.layout(self.sizes, self.activation, self.output, self.dtype, TILE_ROWS)
+        room = max(padded(n, 16 * panel_of(self.dtype)) for n in self.sizes)
+        buffer = aligned(2 * room, self.dtype)
+        not_finite = np.zeros(1, np.int64)
+        step = np.zeros(1, STEP)
+        for name, array in (("layers", plan.layers), ("activations", buffer), ("not_finite", not_finite)):
+            step[name] = array.ctypes.data
+        step["parameters"] = self.model["parameters"].ctypes.data
+        step["n_layers"], step["room"] = len(plan.layers), room
+        begin = len(plan.layers) % 2 * room
+        out = buffer[begin : begin + self.sizes[-1]].reshape(1, -1)
+        _, one = compiled_prediction(self.dtype)
+        return buffer[: self.sizes[0]], out, not_finite, one.ctypes, step.ctypes.data, (plan, step, one)
+
+
+class Epoch:
+    """One pass over the examples, in parts: run(first, last) does the chunks first <= number < last of `chunks`."""
+
+    def __init__(self, trainer: Trainer, X, T, order, sample_weight, settings, batch_size):
+        self.trainer, self.X, self.T = trainer, X, T
+        m = X.shape[0]
+        self._chunks_each = -(-batch_size // CHUNK_ROWS)
+        self.chunks = -(-m // batch_size) * self._chunks_each
+        self.seconds_guess = 6.0 * trainer.work * m / trainer.speed()
+        self.room = room = trainer._room(batch_size)
+        self.sources = Source(X, trainer.dtype), Source(T, trainer.dtype, trainer.sizes[-1])
+        self.order, self.sample_weight = order, sample_weight
+        x, t = self.sources
+        whole = batch_size > CHUNK_ROWS or settings["rule"] == "store" or settings.get("max_norm") is not None
+        if whole:
+            room.own("gradients", trainer.model["parameters"].size, trainer.dtype)
+        self.shares = trainer._shares(
+            (2.0 if settings["rule"] == "evaluate" else 6.0) * trainer.work * min(batch_size, CHUNK_ROWS), 2, 1 << 30
+        )
+        room.own("scratch", self.shares * TILE_ROWS * panel_of(trainer.dtype), trainer.dtype)
+        keep = 1.0 - trainer.dropout if settings["rule"] not in ("store", "evaluate") else 1.0
+        room.set(
+            x_gather=x.gather,
+            x_source=x.address,
+            t_gather=t.gather,
+            t_source=t.address,
+            order=0 if order is None else order.ctypes.data,
+            sample_weight=0 if sample_weight is None else sample_weight.ctypes.data,
+            loss=LOSSES[trainer.loss],
+            l2=trainer.l2,
+            m=m,
+            batch_size=batch_size,
+            clip=settings.get("max_norm") is not None,
+            threshold=round((1.0 - keep) * 2**32),
+            keep=keep,
+            check=settings["check"],
+            rule=RULES[settings["rule"]],
+        )
+        names = ("learning_rate", "momentum", "beta_1", "beta_2", "epsilon", "weight_decay", "max_norm")
+        room.set(**{name: settings.get(name) or 0.0 for name in names})
+        room.set(seed=settings.get("seed", 0), updates=settings.get("updates", 0))
+        for name in ("losses", "squares", "not_finite"):
+            room.arrays[name][:] = 0
+
+    def run(self, first: int, last: int) -> None:
+        """Train on (or evaluate) a part of the epoch."""
+        run_epoch(self.room.step.ctypes.data, first, last, self.shares)
+
+    def examples(self, chunks: int) -> int:
+        """How many examples are in the first so many chunks."""
+        return min(self.X.shape[0], round(chunks / self.chunks * self.X.shape[0]))
+
+    def updates(self, chunks: int) -> int:
+        """How many updates of the weights the first so many chunks have made."""
+        return chunks // self._chunks_each
+
+    def mean_loss(self) -> float:
+        """The mean over the examples seen of their minibatches' weighted mean loss, without eq. 5."""
+        return float(self.room.arrays["losses"].sum()) / self.X.shape[0]
+
+    def objective(self) -> float:
+        """J averaged over the minibatches as they were seen, each counted by its number of examples."""
+        penalty = 0.5 * self.trainer.l2 * float(self.room.arrays["squares"].sum()) / self.X.shape[0]
+        return self.mean_loss() + penalty
+
+    def refuse_not_finite(self) -> None:
+        """Raise the error that names a number of X or T that is not finite, if one was met."""
+        if self.room.arrays["not_finite"].any():
+            for data, name in ((self.X, "X"), (self.T, "T")):
+                error = not_finite_error(data, self.trainer.dtype, name)
+                if error is not None:
+                    raise error

@@ -1,0 +1,55 @@
+"""Is it right: the gradient check."""
+
+from typing import Any
+
+import numpy as np
+
+from fastmlp.network import Network
+
+
+def check_gradients(network: Network, X: Any, T: Any, step: float = 1e-6) -> dict[str, float]:
+    """Compare the gradients with central differences of the objective, in float64.
+
+    Parameters
+    ----------
+    network : Network
+        It is not changed; a copy in float64 is checked.
+    X : array-like of shape (m, n_in)
+    T : array-like of shape (m, n_out), or what `Network.train` takes
+    step : float, default=1e-6
+        Each parameter is moved by this, up and down, times max(1, its size).
+
+    Returns
+    -------
+    errors : dict of str to float
+        For "weights[0]", "biases[0]", ...: the largest |difference - derivative| over the largest derivative of the
+        array (or over 1e-4, where all are smaller). Beyond about 1e-6 something is wrong, unless a ReLU's z is
+        within the step of 0.
+    """
+    twin = Network(
+        network.sizes, network.activation, network.output, network.loss, network.l2, dtype="float64", random_state=0
+    )
+    parameters = {
+        "weights": [w.astype(np.float64) for w in network.weights],
+        "biases": [b.astype(np.float64) for b in network.biases],
+    }
+    twin.weights, twin.biases = parameters["weights"], parameters["biases"]
+    gradients = dict(zip(("weights", "biases"), twin.gradients(X, T), strict=True))
+    errors = {}
+    for layer in range(len(network.sizes) - 1):
+        for kind, arrays in parameters.items():
+            array, derivative = arrays[layer], gradients[kind][layer]
+            difference = np.empty_like(array)
+            for place, value in np.ndenumerate(array):
+                h = step * max(1.0, abs(value))
+                objectives = []
+                for moved in (value + h, value - h):
+                    array[place] = moved
+                    setattr(twin, kind, arrays)
+                    objectives.append(twin.objective(X, T))
+                array[place] = value
+                difference[place] = (objectives[0] - objectives[1]) / (2 * h)
+            setattr(twin, kind, arrays)
+            scale = max(np.abs(derivative).max(), 1e-4)
+            errors[f"{kind}[{layer}]"] = float(np.abs(difference - derivative).max() / scale)
+    return errors

@@ -1,0 +1,132 @@
+"""What X, T and sample_weight may be: refused with an error that names the argument, or taken as they are."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+CHUNK = 1 << 20  # numbers looked at in one go, so that a check needs little memory
+
+NUMBERS = frozenset(
+    np.dtype(name)
+    for name in "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
+)
+
+
+def is_sparse(X: Any) -> bool:
+    """Whether X is one of SciPy's sparse matrices or arrays (without importing SciPy)."""
+    return hasattr(X, "tocsr") and hasattr(X, "nnz")
+
+
+def as_array(X: Any, name: str) -> np.ndarray:
+    """X as an array of a dtype that can be gathered from; only lists, frames and exotic dtypes are copied."""
+    if not isinstance(X, np.ndarray):
+        try:
+            X = np.asarray(X)
+        except ValueError as error:
+            raise ValueError(f"{name} cannot be made an array: {error}; rows of equal length are allowed") from None
+    if X.dtype in NUMBERS and X.dtype.isnative:
+        return X.view(np.ndarray)
+    if X.dtype.kind in "biuf":
+        return X.astype(np.float64 if X.dtype.kind == "f" and X.dtype.itemsize > 4 else X.dtype.newbyteorder("="))
+    if X.dtype.kind == "O":
+        try:
+            return X.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} has dtype object with entries that are no numbers: {error}") from None
+    raise ValueError(f"{name} has dtype {X.dtype}; real numbers (integers, float16, float32, float64) are allowed")
+
+
+def as_examples(X: Any, columns: int, name: str = "X", rows: int | None = None) -> Any:
+    """X as an array or CSR matrix of shape (m, columns); see `as_array`."""
+    if is_sparse(X):
+        X = X.tocsr()
+        if X.dtype not in NUMBERS or X.dtype == np.float16:
+            X = X.astype(np.float64)
+        X.check_format(full_check=True)
+    else:
+        X = as_array(X, name)
+    if X.ndim != 2 or X.shape[1] != columns or (rows is not None and X.shape[0] != rows):
+        expected = "m" if rows is None else rows
+        raise ValueError(f"{name} has shape {X.shape}; ({expected}, {columns}) is allowed for this network")
+    return X
+
+
+def as_targets(T: Any, rows: int, outputs: int, output: str, loss: str, name: str = "T") -> np.ndarray:
+    """T as an array of shape (rows, outputs), or of class labels (rows,) for softmax, within the loss's range."""
+    T = as_array(T, name)
+    if T.shape[:1] != (rows,):
+        raise ValueError(f"{name} has shape {T.shape}; its first dimension must be the {rows} rows of X")
+    if T.ndim == 1 and output == "softmax":
+        return _labels(T, outputs, name)
+    if T.ndim == 1 and outputs == 1:
+        T = T.reshape(-1, 1)
+    if T.shape != (rows, outputs):
+        also = f", or ({rows},) class labels" if output == "softmax" else ""
+        raise ValueError(f"{name} has shape {T.shape}; ({rows}, {outputs}) is allowed for this network{also}")
+    if loss == "log_loss":
+        _check_probabilities(T, output == "softmax", name)
+    return T
+
+
+def _labels(T: np.ndarray, outputs: int, name: str) -> np.ndarray:
+    if T.dtype.kind == "f":
+        raise ValueError(
+            f"{name} has shape {T.shape} and dtype {T.dtype}: found {T[:1].tolist()}; one-dimensional targets of a "
+            f"softmax output must be integer class labels 0 ... {outputs - 1}"
+        )
+    if T.dtype == bool:
+        T = T.view(np.uint8)
+    for label in (T.min(), T.max()):
+        if not 0 <= label < outputs:
+            raise ValueError(f"{name} holds the class label {label}; integers 0 ... {outputs - 1} are allowed")
+    return T
+
+
+def _check_probabilities(T: np.ndarray, sums_to_one: bool, name: str) -> None:
+    step = max(1, CHUNK // T.shape[1])
+    for begin in range(0, len(T), step):
+        rows = T[begin : begin + step]
+        lowest, highest = rows.min(), rows.max()
+        if math.isnan(lowest):
+            raise ValueError(f"{name} holds nan; log_loss allows targets in [0, 1]")
+        if lowest < 0 or highest > 1:
+            raise ValueError(f"{name} holds {lowest if lowest < 0 else highest}; log_loss allows targets in [0, 1]")
+        if sums_to_one:
+            sums = rows.sum(axis=1, dtype=np.float64)
+            worst = int(np.argmax(np.abs(sums - 1)))
+            if abs(sums[worst] - 1) > 1e-3:
+                raise ValueError(
+                    f"row {begin + worst} of {name} sums to {sums[worst]:.6g}; softmax allows rows that sum to 1"
+                )
+
+
+def as_sample_weight(sample_weight: Any, rows: int, name: str = "sample_weight") -> np.ndarray | None:
+    """sample_weight as float64 of shape (rows,), finite, not negative and not all zero; None stays None."""
+    if sample_weight is None:
+        return None
+    weight = np.ascontiguousarray(as_array(sample_weight, name), dtype=np.float64)
+    if weight.shape != (rows,):
+        raise ValueError(f"{name} has shape {weight.shape}; ({rows},) is allowed, one for each row of X")
+    if not np.isfinite(weight).all() or weight.min() < 0:
+        wrong = weight[~(np.isfinite(weight) & (weight >= 0))][0]
+        raise ValueError(f"{name} holds {wrong}; finite numbers >= 0 are allowed")
+    if not weight.any():
+        raise ValueError(f"{name} is 0.0 everywhere; at least one weight must be positive")
+    return weight
+
+
+def not_finite_error(X: Any, dtype: np.dtype, name: str) -> ValueError | None:
+    """The error for the first number of X that is not finite in dtype; None if all are."""
+    values = X.data.reshape(-1, 1) if is_sparse(X) else X.reshape(len(X), -1) if X.ndim == 1 else X
+    step = max(1, CHUNK // max(1, values.shape[1]))
+    for begin in range(0, len(values), step):
+        rows = values[begin : begin + step]
+        with np.errstate(over="ignore"):
+            wrong = np.argwhere(~np.isfinite(rows.astype(dtype)))
+        if len(wrong):
+            row, column = wrong[0]
+            where = f"stored value {begin + row}" if is_sparse(X) else f"row {begin + row}, column {column}"
+            limit = f"finite numbers up to {np.finfo(dtype).max:.3g}, as {dtype} holds them, are allowed"
+            return ValueError(f"{name} holds {rows[row, column]} at {where}; {limit}")
+    return None

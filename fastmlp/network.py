@@ -1,0 +1,445 @@
+"""Network: shape, parameters, forward, objective, gradients, train."""
+
+import copy
+import math
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from fastmlp import inputs
+
+if TYPE_CHECKING:
+    from fastmlp.optimizers import Optimizer
+    from fastmlp.training import History
+
+HIDDEN_ACTIVATIONS = ("identity", "logistic", "tanh", "relu", "softplus")
+OUTPUT_ACTIVATIONS = (*HIDDEN_ACTIVATIONS, "softmax")
+LOSSES = ("squared_error", "log_loss")
+INITS = ("small", "glorot", "he")
+DTYPES = ("float32", "float64")
+
+
+def _choose(name: str, value: Any, allowed: Sequence[str]) -> Any:
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; {', '.join(map(repr, allowed))} are allowed")
+    return value
+
+
+def _number(name: str, value: Any, allowed: str, holds: Callable[[float], bool]) -> float:
+    try:
+        right = not isinstance(value, (str, bytes)) and math.isfinite(value) and holds(value)
+    except TypeError:
+        right = False
+    if not right:
+        raise ValueError(f"{name} is {value!r}; {allowed} is allowed")
+    return float(value)
+
+
+def _generator(random_state: Any) -> Any:
+    if isinstance(random_state, (np.random.Generator, np.random.RandomState)):
+        return random_state
+    whole = isinstance(random_state, (int, np.integer)) and random_state >= 0
+    if random_state is None or whole:
+        return np.random.default_rng(random_state)
+    raise ValueError(f"random_state is {random_state!r}; None, an int >= 0, a numpy Generator or RandomState is allowed")
+
+
+class Network:
+    """A multilayer network of the lecture, trained on the CPU at the chip's limit.
+
+    Parameters
+    ----------
+    sizes : sequence of int >= 1
+        Widths of the layers, input and output included. With two numbers there is no hidden layer: linear, logistic
+        or softmax regression.
+    activation : {"identity", "logistic", "tanh", "relu", "softplus"}, default="logistic"
+        f of the hidden layers (eq. 1-3).
+    output : the same or "softmax", default="logistic"
+        f of the output layer.
+    loss : {"squared_error", "log_loss"}, default="squared_error"
+        "squared_error" is eq. 4, half the squared distance, for any output but softmax. "log_loss" is the sum over
+        the outputs of -y ln a - (1 - y) ln(1 - a) for a logistic output, and -sum_j y_j ln a_j for softmax.
+    l2 : float >= 0, default=0.0
+        lambda of eq. 5, on weights, not biases.
+    init : {"small", "glorot", "he"}, default="small"
+        "small": weights and biases normal with standard deviation 0.01 (the lecture). "glorot": weights uniform
+        within sqrt(6 / (n_in + n_out)); "he": weights normal with variance 2 / n_in; both with biases zero.
+    dtype : {"float32", "float64"}, default="float32"
+        Of parameters, products and results.
+    precision : {"float32"}, default="float32"
+        What products are multiplied in; no lower one is available on the CPU.
+    dropout : float in [0, 1), default=0.0
+        Share of the hidden units that each example leaves out in training; the others are scaled by 1 / (1 - dropout).
+    device : {"cpu", "cuda", "auto"}, default="cpu"
+        "auto" is the GPU when there is a usable one and the work is worth it, else the CPU.
+    random_state : None, int, numpy Generator or RandomState, default=None
+        Draws the start, the order of the examples and dropout's units.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp import SGD, Network
+    >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
+    >>> T = np.array([0, 1, 1, 0])
+    >>> net = Network([2, 8, 1], activation="tanh", init="glorot", loss="log_loss", random_state=0)
+    >>> history = net.train(X, T, optimizer=SGD(0.5, momentum=0.9), epochs=500)
+    >>> net.forward(X).round().ravel()
+    array([0., 1., 1., 0.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str = "logistic",
+        output: str = "logistic",
+        loss: str = "squared_error",
+        l2: float = 0.0,
+        init: str = "small",
+        dtype: Any = "float32",
+        precision: str = "float32",
+        dropout: float = 0.0,
+        device: str = "cpu",
+        random_state: Any = None,
+    ):
+        self._sizes = self._check_sizes(sizes)
+        self._activation = _choose("activation", activation, HIDDEN_ACTIVATIONS)
+        self._output = _choose("output", output, OUTPUT_ACTIVATIONS)
+        self._loss = _choose("loss", loss, LOSSES)
+        if (output == "softmax") != (loss == "log_loss") and output != "logistic":
+            raise ValueError(
+                f"output is {output!r} and loss is {loss!r}; softmax goes with log_loss only, and log_loss with "
+                f"'logistic' or 'softmax' only"
+            )
+        if output == "softmax" and self._sizes[-1] < 2:
+            raise ValueError(f"output is 'softmax' and sizes end in {self._sizes[-1]}; at least 2 outputs are allowed")
+        self._l2 = _number("l2", l2, "a finite number >= 0", lambda x: x >= 0)
+        self._init = _choose("init", init, INITS)
+        try:
+            named = np.dtype(dtype).name
+        except TypeError:
+            named = str(dtype)
+        self._dtype = _choose("dtype", named, DTYPES)
+        _choose("precision", precision, ("float32", "tf32", "bf16"))
+        if precision != "float32":
+            raise ValueError(f"precision is {precision!r}; the CPU offers 'float32' only")
+        self._precision = precision
+        self._dropout = _number("dropout", dropout, "a number in [0, 1)", lambda x: 0 <= x < 1)
+        self._device = self._resolve(_choose("device", device, ("cpu", "cuda", "auto")))
+        self._rng = _generator(random_state)
+        self._optimizer: Optimizer | None = None
+        self._updates = 0
+        self._epochs = 0
+        self._lock = threading.RLock()
+        self._trainer = self._make_trainer()
+        self._set_parameters(*self._start())
+
+    @staticmethod
+    def _check_sizes(sizes: Any) -> tuple[int, ...]:
+        try:
+            found = tuple(sizes)
+            right = len(found) >= 2 and all(int(n) == n >= 1 and not isinstance(n, bool) for n in found)
+        except (TypeError, ValueError):
+            right = False
+        if not right:
+            raise ValueError(f"sizes is {sizes!r}; at least two integers >= 1, the widths of the layers, are allowed")
+        return tuple(int(n) for n in found)
+
+    @staticmethod
+    def _resolve(device: str) -> str:
+        if device == "cuda":
+            raise ValueError("device is 'cuda'; this version of fastmlp has no CUDA backend: 'cpu' and 'auto' are allowed")
+        return "cpu"
+
+    def _make_trainer(self) -> Any:
+        from fastmlp.cpu.trainer import Trainer
+
+        return Trainer(
+            self._sizes, self._activation, self._output, self._loss, self._l2, self._dtype, self._dropout
+        )
+
+    def _start(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        weights, biases = [], []
+        for n_in, n_out in zip(self._sizes, self._sizes[1:], strict=False):
+            if self._init == "small":
+                weights.append(self._rng.normal(0.0, 0.01, (n_in, n_out)))
+                biases.append(self._rng.normal(0.0, 0.01, n_out))
+                continue
+            bound = math.sqrt(6 / (n_in + n_out))
+            glorot = self._init == "glorot"
+            draw, scale = (self._rng.uniform, (-bound, bound)) if glorot else (self._rng.normal, (0.0, math.sqrt(2 / n_in)))
+            weights.append(draw(*scale, (n_in, n_out)))
+            biases.append(np.zeros(n_out))
+        return [w.astype(self._dtype) for w in weights], [b.astype(self._dtype) for b in biases]
+
+    # ---- attributes ------------------------------------------------------------------------------------------------
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Widths of the layers, input and output included."""
+        return self._sizes
+
+    @property
+    def activation(self) -> str:
+        """f of the hidden layers."""
+        return self._activation
+
+    @property
+    def output(self) -> str:
+        """f of the output layer."""
+        return self._output
+
+    @property
+    def loss(self) -> str:
+        """The loss of one example."""
+        return self._loss
+
+    @property
+    def l2(self) -> float:
+        """lambda of eq. 5."""
+        return self._l2
+
+    @property
+    def init(self) -> str:
+        """How weights and biases started."""
+        return self._init
+
+    @property
+    def dtype(self) -> str:
+        """Of parameters and results: "float32" or "float64"."""
+        return self._dtype
+
+    @property
+    def precision(self) -> str:
+        """What products are multiplied in."""
+        return self._precision
+
+    @property
+    def dropout(self) -> float:
+        """Share of the hidden units left out in training."""
+        return self._dropout
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self._device
+
+    @property
+    def weights(self) -> tuple[np.ndarray, ...]:
+        """Read-only copies of the weights, (n_in, n_out) each; assign a whole sequence to change them."""
+        return self._frozen(self._trainer.parameters()[0])
+
+    @weights.setter
+    def weights(self, weights: Sequence[Any]) -> None:
+        shapes = list(zip(self._sizes, self._sizes[1:], strict=False))
+        arrays = self._check_parameters("weights", weights, shapes)
+        with self._lock:
+            self._set_parameters(arrays, self._trainer.parameters()[1])
+
+    @property
+    def biases(self) -> tuple[np.ndarray, ...]:
+        """Read-only copies of the biases, (n_out,) each; assign a whole sequence to change them."""
+        return self._frozen(self._trainer.parameters()[1])
+
+    @biases.setter
+    def biases(self, biases: Sequence[Any]) -> None:
+        arrays = self._check_parameters("biases", biases, [(n,) for n in self._sizes[1:]])
+        with self._lock:
+            self._set_parameters(self._trainer.parameters()[0], arrays)
+
+    @staticmethod
+    def _frozen(arrays: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        for array in arrays:
+            array.flags.writeable = False
+        return tuple(arrays)
+
+    def _check_parameters(self, name: str, values: Any, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
+        try:
+            arrays = [inputs.as_array(value, f"{name}[{k}]") for k, value in enumerate(values)]
+        except TypeError:
+            raise ValueError(f"{name} is {type(values).__name__}; a sequence of {len(shapes)} arrays is allowed") from None
+        if [a.shape for a in arrays] != shapes:
+            raise ValueError(f"{name} have the shapes {[a.shape for a in arrays]}; {shapes} are allowed")
+        converted = []
+        for k, array in enumerate(arrays):
+            error = inputs.not_finite_error(array, np.dtype(self._dtype), f"{name}[{k}]")
+            if error is not None:
+                raise error
+            converted.append(array.astype(self._dtype))
+        return converted
+
+    def _set_parameters(self, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
+        self._trainer.set_parameters(weights, biases)
+        self._optimizer = None
+
+    def __repr__(self) -> str:
+        parts = [f"{list(self._sizes)}", f"activation={self._activation!r}", f"output={self._output!r}", f"loss={self._loss!r}"]
+        defaults = {"l2": 0.0, "init": "small", "dtype": "float32", "dropout": 0.0}
+        parts += [f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value]
+        return f"Network({', '.join(parts)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            state = {k: v for k, v in self.__dict__.items() if k not in ("_trainer", "_lock")}
+            state["parameters"] = self._trainer.parameters()
+            state["moments"] = self._trainer.moments()
+            state["_rng"] = copy.deepcopy(self._rng)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        parameters, moments = state.pop("parameters"), state.pop("moments")
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
+        self._trainer = self._make_trainer()
+        self._trainer.set_parameters(*parameters)
+        self._trainer.set_moments(moments)
+
+    # ---- the lecture's quantities ----------------------------------------------------------------------------------
+
+    def forward(self, X: Any, out: np.ndarray | None = None) -> np.ndarray:
+        """h_{W,b}(x) for every row of X (eq. 7).
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (m, n_in)
+            Any real dtype, order and strides. It is read in chunks of rows and never copied whole.
+        out : ndarray of shape (m, n_out) and the network's dtype, C-contiguous, optional
+            Where the result goes.
+
+        Returns
+        -------
+        h : ndarray of shape (m, n_out)
+
+        Raises
+        ------
+        ValueError
+            When X or out has a wrong shape or dtype, or X holds a number that is not finite.
+        """
+        if out is None and type(X) is np.ndarray and X.shape == (1, self._sizes[0]) and X.dtype in inputs.NUMBERS:
+            return self._trainer.forward_one(X[0])
+        X = inputs.as_examples(X, self._sizes[0])
+        shape = (X.shape[0], self._sizes[-1])
+        if out is None:
+            return self._trainer.forward(X, np.empty(shape, self._dtype))
+        if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != self._dtype:
+            found = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+            raise ValueError(f"out is {found}; an array of {self._dtype} {shape} is allowed")
+        if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
+            raise ValueError("out is not C-contiguous, aligned and writeable; only such an array is allowed")
+        error = inputs.not_finite_error(X, np.dtype(self._dtype), "X")
+        if error is not None:
+            raise error
+        return self._trainer.forward(X, out)
+
+    def layers(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(z, a) of the layers 2 ... L for every row of X (eq. 7), arrays of shape (m, n_l)."""
+        return self._trainer.layer_outputs(inputs.as_examples(X, self._sizes[0]))
+
+    def deltas(self, X: Any, T: Any) -> list[np.ndarray]:
+        """[delta^(2), ..., delta^(L)] (eq. 8-9) for every row of X and its targets, arrays of shape (m, n_l)."""
+        X, T, _ = self._data(X, T, None)
+        with self._lock:
+            return self._trainer.deltas(X, T)
+
+    def objective(self, X: Any, T: Any, sample_weight: Any = None) -> float:
+        """J(W, b) (eq. 6): the mean loss of the examples plus lambda / 2 times the sum of the squared weights.
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (m, n_in)
+        T : array-like of shape (m, n_out); (m,) when n_out is 1; (m,) integer labels with a softmax output
+        sample_weight : array-like of shape (m,), optional
+            The mean is weighted with it.
+        """
+        X, T, weight = self._data(X, T, sample_weight)
+        with self._lock:
+            return self._trainer.objective(X, T, weight)
+
+    def gradients(self, X: Any, T: Any, sample_weight: Any = None) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """(dW, db), the derivatives of J: U / m + lambda W and V / m (eq. 10-13). Parameters as for `objective`."""
+        X, T, weight = self._data(X, T, sample_weight)
+        with self._lock:
+            return self._trainer.gradients(X, T, weight)[1:]
+
+    def _data(self, X: Any, T: Any, sample_weight: Any, prefix: str = "") -> tuple[Any, Any, Any]:
+        X = inputs.as_examples(X, self._sizes[0], f"{prefix}X")
+        m = X.shape[0]
+        if m == 0:
+            raise ValueError(f"{prefix}X has shape {X.shape}; at least one row is allowed")
+        T = inputs.as_targets(T, m, self._sizes[-1], self._output, self._loss, f"{prefix}T")
+        return X, T, inputs.as_sample_weight(sample_weight, m)
+
+    # ---- training --------------------------------------------------------------------------------------------------
+
+    def train(
+        self,
+        X: Any,
+        T: Any,
+        *,
+        optimizer: "Optimizer",
+        batch_size: int | None = None,
+        epochs: int = 10,
+        shuffle: bool = True,
+        tol: float | None = None,
+        sample_weight: Any = None,
+        validation: tuple[Any, Any] | None = None,
+        patience: int | None = None,
+        callbacks: Sequence[Callable[["Network", "History"], Any]] = (),
+        progress: bool | Literal["notebook"] = False,
+    ) -> "History":
+        """Train for some epochs, each one pass over the m examples.
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (m, n_in)
+            Any real dtype, order and strides, memory maps included; never copied whole.
+        T : array-like of shape (m, n_out); (m,) when n_out is 1; (m,) integer labels with a softmax output
+        optimizer : GradientDescent, SGD, Adam or LBFGS
+            Its state goes on while consecutive calls pass an equal optimizer.
+        batch_size : int >= 1, optional
+            Examples in a minibatch, for SGD and Adam: min(200, m) when not given. The last one may be smaller; its
+            gradient is the mean over its own examples.
+        epochs : int >= 0, default=10
+        shuffle : bool, default=True
+            Whether SGD and Adam take the examples in a new random order every epoch.
+        tol : float >= 0, optional
+            Stop after the first epoch in which no weight or bias changed by more than this ("until the weights stop
+            changing").
+        sample_weight : array-like of shape (m,), optional
+            Means over examples are weighted with it.
+        validation : (X, T), optional
+            The objective on it is kept after every epoch, in history.validation.
+        patience : int >= 1, optional
+            With validation: stop after so many epochs without a new best; the best weights stand.
+        callbacks : sequence of callables
+            Each is called as callback(network, history) after every epoch; training stops when one returns True.
+        progress : bool, default=False
+            Show a progress bar (tqdm, in notebooks too).
+
+        Returns
+        -------
+        history : History
+
+        Raises
+        ------
+        ValueError
+            When an argument is wrong; nothing has been changed then.
+        DivergenceError
+            When the objective or a weight is no longer finite; the weights are those after the last epoch at whose
+            end they were.
+        """
+        from fastmlp import training
+
+        with self._lock:
+            return training.train(
+                self,
+                X,
+                T,
+                optimizer,
+                batch_size,
+                epochs,
+                training.Settings(shuffle, tol, validation, patience, tuple(callbacks), progress),
+                sample_weight,
+            )

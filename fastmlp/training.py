@@ -1,0 +1,337 @@
+"""Epochs, stopping, schedules and callbacks; touches no weight arithmetic."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastmlp.optimizers import LBFGS, Adam, GradientDescent, Optimizer, SGD, moments, rule
+
+if TYPE_CHECKING:
+    from fastmlp.network import Network
+
+SLICE_SECONDS = 0.3  # of a compiled call: Ctrl-C and the progress bar wait for one
+
+
+class DivergenceError(ArithmeticError):
+    """Training left the finite numbers; the network keeps its last finite weights."""
+
+
+@dataclass
+class History:
+    """What a call of `train` did.
+
+    Attributes
+    ----------
+    objective : list of float
+        J of each epoch, averaged over its minibatches as they were seen (L-BFGS: after each iteration).
+    validation : list of float or None
+        The objective on the validation data after each epoch, where there are such data.
+    n_epochs : int
+        Epochs completed.
+    seconds : float
+        Time taken.
+    stopped : {"epochs", "tol", "patience", "callback", "interrupted"}
+        Why training ended. L-BFGS that finds a minimum by itself says "tol".
+    """
+
+    objective: list[float] = field(default_factory=list)
+    validation: list[float] | None = None
+    n_epochs: int = 0
+    seconds: float = 0.0
+    stopped: str = "epochs"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of `train` that do not depend on the optimizer."""
+
+    shuffle: bool
+    tol: float | None
+    validation: Any
+    patience: int | None
+    callbacks: tuple[Callable[[Any, History], Any], ...]
+    progress: Any
+
+
+class Watch:
+    """What happens between epochs: history, validation, patience, callbacks."""
+
+    def __init__(self, network: "Network", settings: Settings):
+        self.network, self.settings = network, settings
+        self.history = History(validation=None if settings.validation is None else [])
+        self.validation = None
+        if settings.validation is not None:
+            try:
+                X, T = settings.validation
+            except (TypeError, ValueError):
+                raise ValueError("validation is not a pair; (X, T) is allowed") from None
+            self.validation = network._data(X, T, None, "validation ")[:2]
+        self.best = math.inf
+        self.best_epoch = -1
+        self.best_state: Any = None
+        self.started = time.perf_counter()
+
+    def epoch_ends(self, objective: float) -> bool:
+        """Note a completed epoch; returns whether to stop."""
+        network, history, settings = self.network, self.history, self.settings
+        history.objective.append(objective)
+        history.n_epochs += 1
+        history.seconds = time.perf_counter() - self.started
+        stopped = None
+        if settings.tol is not None and network._trainer.largest_change() <= settings.tol:
+            stopped = "tol"
+        if self.validation is not None and history.validation is not None:
+            history.validation.append(network._trainer.objective(*self.validation, None))
+            if settings.patience is not None:
+                if history.validation[-1] < self.best:
+                    self.best, self.best_epoch = history.validation[-1], history.n_epochs
+                    self.best_state = network._trainer.snapshot()
+                elif history.n_epochs - self.best_epoch >= settings.patience:
+                    stopped = stopped or "patience"
+        for callback in settings.callbacks:
+            if callback(network, history) is True:
+                stopped = "callback"
+        if stopped is not None:
+            history.stopped = stopped
+        return stopped is not None
+
+    def training_ends(self) -> History:
+        """With patience the best weights stand."""
+        if self.best_state is not None and self.best_epoch != self.history.n_epochs:
+            self.network._trainer.restore(self.best_state)
+        self.history.seconds = time.perf_counter() - self.started
+        return self.history
+
+
+def train(
+    network: "Network",
+    X: Any,
+    T: Any,
+    optimizer: Optimizer,
+    batch_size: int | None,
+    epochs: int,
+    settings: Settings,
+    sample_weight: Any,
+) -> History:
+    """See `Network.train`."""
+    if not isinstance(optimizer, (GradientDescent, SGD, Adam, LBFGS)):
+        raise ValueError(f"optimizer is {optimizer!r}; a GradientDescent, SGD, Adam or LBFGS object is allowed")
+    X, T, weight = network._data(X, T, sample_weight)
+    batch_size = _check_batch_size(batch_size, optimizer, X.shape[0])
+    _check_counts(epochs, settings)
+    if isinstance(optimizer, LBFGS) and network.dropout > 0:
+        raise ValueError(f"dropout is {network.dropout}; LBFGS allows 0.0 only, for its objective must not change")
+    watch = Watch(network, settings)
+    run = _lbfgs if isinstance(optimizer, LBFGS) else _descend
+    with _progress_bar(settings.progress, epochs, X.shape[0]) as bar:
+        try:
+            run(network, X, T, weight, optimizer, batch_size, epochs, watch, bar)
+        except KeyboardInterrupt:
+            watch.history.stopped = "interrupted"
+    return watch.training_ends()
+
+
+def _check_batch_size(batch_size: Any, optimizer: Optimizer, m: int) -> int:
+    if isinstance(optimizer, (GradientDescent, LBFGS)):
+        if batch_size is not None:
+            raise ValueError(
+                f"batch_size is {batch_size!r}; {type(optimizer).__name__} uses all examples at once: None is allowed"
+            )
+        return m
+    if batch_size is None:
+        return min(200, m)
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size!r}; None or an integer >= 1 is allowed")
+    return min(int(batch_size), m)
+
+
+def _check_counts(epochs: Any, settings: Settings) -> None:
+    if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
+        raise ValueError(f"epochs is {epochs!r}; an integer >= 0 is allowed")
+    tol, patience = settings.tol, settings.patience
+    if tol is not None and not (isinstance(tol, (int, float, np.number)) and tol >= 0 and math.isfinite(tol)):
+        raise ValueError(f"tol is {tol!r}; None or a finite number >= 0 is allowed")
+    if patience is not None:
+        if isinstance(patience, bool) or not isinstance(patience, (int, np.integer)) or patience < 1:
+            raise ValueError(f"patience is {patience!r}; None or an integer >= 1 is allowed")
+        if settings.validation is None:
+            raise ValueError(f"patience is {patience} and validation is None; patience needs validation=(X, T)")
+    for callback in settings.callbacks:
+        if not callable(callback):
+            raise ValueError(f"callbacks hold {callback!r}; callables of (network, history) are allowed")
+
+
+def _learning_rate(optimizer: Any, epoch: int) -> float:
+    if not callable(optimizer.learning_rate):
+        return float(optimizer.learning_rate)
+    rate = optimizer.learning_rate(epoch)
+    if not (isinstance(rate, (int, float, np.number)) and math.isfinite(rate) and rate >= 0):
+        raise ValueError(f"learning_rate({epoch}) is {rate!r}; a finite number >= 0 is allowed")
+    return float(rate)
+
+
+def _dropout_seed(rng: Any) -> int:
+    draw = rng.integers if hasattr(rng, "integers") else rng.randint
+    return int(draw(0, 2**32, dtype=np.uint64))
+
+
+def _descend(
+    network: "Network",
+    X: Any,
+    T: Any,
+    weight: Any,
+    optimizer: Any,
+    batch_size: int,
+    epochs: int,
+    watch: Watch,
+    bar: Callable[[int], None],
+) -> None:
+    """GradientDescent, SGD and Adam."""
+    trainer = network._trainer
+    if network._optimizer != optimizer:
+        trainer.start_moments(moments(optimizer))
+        network._updates = network._epochs = 0
+        network._optimizer = optimizer
+    before = trainer.snapshot(), network._updates, network._epochs, copy.deepcopy(_rng_state(network._rng))
+    seconds_a_chunk = None
+    for number in range(epochs):
+        settings = {
+            "rule": rule(optimizer),
+            "learning_rate": _learning_rate(optimizer, network._epochs),
+            "updates": network._updates,
+            "max_norm": getattr(optimizer, "max_gradient_norm", None),
+            "check": number == 0,
+        }
+        for name in ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay"):
+            settings[name] = getattr(optimizer, name, 0.0)
+        order = None
+        if watch.settings.shuffle and not isinstance(optimizer, GradientDescent):
+            order = np.ascontiguousarray(network._rng.permutation(X.shape[0]), dtype=np.int64)
+        if network.dropout > 0:
+            settings["seed"] = _dropout_seed(network._rng)
+        trainer.remember()
+        epoch = trainer.epoch(X, T, order, weight, settings, batch_size)
+        if seconds_a_chunk is None:
+            seconds_a_chunk = epoch.seconds_guess / epoch.chunks
+        done = 0
+        try:
+            while done < epoch.chunks:
+                begin = time.perf_counter()
+                last = min(epoch.chunks, done + max(1, int(SLICE_SECONDS / seconds_a_chunk)))
+                epoch.run(done, last)
+                seconds_a_chunk = max((time.perf_counter() - begin) / (last - done), 1e-9)
+                bar(epoch.examples(last) - epoch.examples(done))
+                done = last
+                if not math.isfinite(epoch.objective()):
+                    break
+        finally:
+            network._updates += epoch.updates(done)
+            if not (math.isfinite(epoch.objective()) and trainer.is_finite()):
+                _recover(network, epoch, optimizer, before)
+        network._epochs += 1
+        if watch.epoch_ends(epoch.objective()):
+            return
+
+
+def _rng_state(rng: Any) -> Any:
+    return rng.bit_generator.state if hasattr(rng, "bit_generator") else rng.get_state()
+
+
+def _recover(network: "Network", epoch: Any, optimizer: Any, before: tuple[Any, int, int, Any]) -> None:
+    """Raise what explains numbers that are not finite: the data, and nothing has been changed; or divergence."""
+    trainer = network._trainer
+    try:
+        epoch.refuse_not_finite()
+    except ValueError:
+        snapshot, network._updates, network._epochs, state = before
+        trainer.restore(snapshot)
+        if hasattr(network._rng, "bit_generator"):
+            network._rng.bit_generator.state = state
+        else:
+            network._rng.set_state(state)
+        raise
+    trainer.go_back()
+    network._optimizer = None
+    raise DivergenceError(
+        f"training diverged in epoch {network._epochs + 1}: the objective or a weight is no longer finite. The weights "
+        f"are those from before that epoch. Try a smaller learning_rate (it was "
+        f"{_learning_rate(optimizer, network._epochs):.3g}), max_gradient_norm, or inputs scaled to about -1 ... 1."
+    )
+
+
+def _lbfgs(
+    network: "Network",
+    X: Any,
+    T: Any,
+    weight: Any,
+    optimizer: Any,
+    batch_size: int,
+    epochs: int,
+    watch: Watch,
+    bar: Callable[[int], None],
+) -> None:
+    """SciPy's L-BFGS-B over the network's objective and gradients; weights and biases are one vector."""
+    from scipy.optimize import minimize
+
+    trainer = network._trainer
+    network._optimizer = None
+    shapes = [array.shape for arrays in trainer.parameters() for array in arrays]
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+
+    def flat() -> np.ndarray:
+        return np.concatenate([array.ravel() for arrays in trainer.parameters() for array in arrays], dtype=np.float64)
+
+    def put(vector: np.ndarray) -> None:
+        parts = np.split(vector.astype(network.dtype), ends[:-1])
+        arrays = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+        trainer.set_parameters(arrays[: len(arrays) // 2], arrays[len(arrays) // 2 :])
+
+    def evaluate(vector: np.ndarray) -> tuple[float, np.ndarray]:
+        put(vector)
+        objective, dW, db = trainer.gradients(X, T, weight)
+        return objective, np.concatenate([array.ravel() for array in [*dW, *db]], dtype=np.float64)
+
+    iterate = flat()
+    trainer.remember()
+
+    def iteration_ends(intermediate_result: Any) -> None:
+        nonlocal iterate
+        iterate = intermediate_result.x.copy()
+        put(iterate)
+        bar(X.shape[0])
+        stop = watch.epoch_ends(float(intermediate_result.fun))
+        trainer.remember()
+        if stop:
+            raise StopIteration
+
+    options = {
+        "maxiter": epochs,
+        "maxfun": optimizer.max_evaluations,
+        "maxcor": optimizer.memory,
+        "gtol": optimizer.gradient_tolerance,
+        "ftol": optimizer.objective_tolerance,
+    }
+    try:
+        if epochs > 0:
+            minimize(evaluate, iterate, jac=True, method="L-BFGS-B", callback=iteration_ends, options=options)
+            if watch.history.stopped == "epochs" and watch.history.n_epochs < epochs:
+                watch.history.stopped = "tol"
+    finally:
+        put(iterate)
+
+
+@contextmanager
+def _progress_bar(progress: Any, epochs: int, m: int) -> Iterator[Callable[[int], None]]:
+    if not progress:
+        yield lambda examples: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=epochs * m, unit=" examples", unit_scale=True) as bar:
+        yield bar.update

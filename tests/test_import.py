@@ -1,0 +1,67 @@
+"""Contract 5, cold start: importing compiles and loads nothing unasked; one compilation serves every architecture."""
+
+import json
+
+import pytest
+from cases import run_python
+
+IMPORT = """
+import json, sys
+import numba
+from numba.core import event
+before = set(sys.modules)
+with event.install_recorder("numba:compile") as recorder:
+    import fastmlp
+print(json.dumps({"compiled": len(recorder.buffer), "loaded": sorted(set(sys.modules) - before)}))
+"""
+
+ARCHITECTURES = """
+import itertools, json
+import numpy as np
+import fastmlp
+from numba.core import event
+
+def train(dtype, sizes, optimizer, X, T, **settings):
+    net = fastmlp.Network(sizes, dtype=dtype, random_state=0, **settings)
+    more = {} if isinstance(optimizer, fastmlp.GradientDescent) else {"batch_size": 4}
+    net.train(X, T, optimizer=optimizer, epochs=2, **more)
+    net.forward(X), net.layers(X), net.deltas(X, T), net.objective(X, T), net.gradients(X, T)
+
+def X(n):
+    return np.ones((9, n), np.float32)
+
+fastmlp.warmup()
+counts = {}
+for dtype in ("float32", "float64"):
+    train(dtype, [3, 2], fastmlp.SGD(0.1), X(3), X(2))
+    with event.install_recorder("numba:compile") as recorder:
+        for activation in ("identity", "logistic", "tanh", "relu", "softplus"):
+            train(dtype, [7, 33, 17, 2], fastmlp.SGD(0.1, momentum=0.9), X(7), X(2), activation=activation, l2=0.1)
+        train(dtype, [5] * 20, fastmlp.SGD(0.1, nesterov=True, momentum=0.9, weight_decay=0.1), X(5), X(5))
+        train(dtype, [300, 2], fastmlp.Adam(max_gradient_norm=0.1), X(300), X(2), output="identity", dropout=0.0)
+        train(dtype, [3, 9, 4], fastmlp.Adam(), X(3), [0, 1] * 4 + [2], output="softmax", loss="log_loss", dropout=0.5)
+        train(dtype, [3, 9, 1], fastmlp.GradientDescent(0.1), X(3), X(1), output="logistic", loss="log_loss")
+    counts[dtype] = len(recorder.buffer)
+print(json.dumps(counts))
+"""
+
+
+@pytest.fixture(scope="module")
+def imported():
+    return json.loads(run_python("-c", IMPORT))
+
+
+def test_compiles_nothing(imported):
+    assert imported["compiled"] == 0
+
+
+@pytest.mark.parametrize("package", ["sklearn", "scipy.optimize", "matplotlib", "numba.cuda", "numba_cuda", "pandas"])
+def test_loads_nothing_unasked(package, imported):
+    """Beyond what numba itself imports."""
+    assert [name for name in imported["loaded"] if f"{name}.".startswith(f"{package}.")] == []
+
+
+def test_one_compilation_serves_every_architecture(tmp_path):
+    """From an empty cache: after one training of a dtype, no width, depth, function or rule compiles again."""
+    counts = json.loads(run_python("-c", ARCHITECTURES, NUMBA_CACHE_DIR=str(tmp_path)))
+    assert counts == {"float32": 0, "float64": 0}
