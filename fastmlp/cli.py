@@ -167,7 +167,8 @@ def draw(
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 3.8), dpi=120, layout="constrained")
-    left, middle, right = figure.subfigures(1, 3, width_ratios=(1.25, 1, 1.1))
+    parts: Any = figure.subfigures(1, 3, width_ratios=(1.25, 1, 1.1))
+    left, middle, right = parts
 
     axes = left.subplots()
     colors = ["tab:blue"] + ["lightgray"] * (len(scores) - 1)
@@ -183,8 +184,7 @@ def draw(
 
     order = sorted(range(len(y_test)), key=lambda i: bool(predicted[i] == y_test[i]))
     right.suptitle("Test digits as read, mistakes first", fontsize="large")
-    grid: Any = right.subplots(3, 5)
-    for axes, i in zip(grid.flat, order):
+    for axes, i in zip(right.subplots(3, 5).flat, order):
         wrong = predicted[i] != y_test[i]
         axes.imshow(X_test[i].reshape(8, 8), cmap="gray_r")
         axes.set_title(f"{predicted[i]}, not {y_test[i]}" if wrong else predicted[i], color="tab:red" if wrong else "k")

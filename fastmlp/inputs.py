@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-CHUNK = 1 << 20  # numbers looked at in one go, so that a check needs little memory
+CHUNK = 1 << 18  # numbers looked at in one go, so that a check needs little memory
 
 NUMBERS = frozenset(
     np.dtype(name)
@@ -20,6 +20,8 @@ def is_sparse(X: Any) -> bool:
 
 def as_array(X: Any, name: str) -> np.ndarray:
     """X as an array of a dtype that can be gathered from; only lists, frames and exotic dtypes are copied."""
+    if X is None:
+        raise ValueError(f"{name} is None; an array of real numbers is allowed")
     if not isinstance(X, np.ndarray):
         try:
             X = np.asarray(X)
@@ -34,7 +36,7 @@ def as_array(X: Any, name: str) -> np.ndarray:
             return X.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} has dtype object with entries that are no numbers: {error}") from None
-    raise ValueError(f"{name} has dtype {X.dtype}; real numbers (integers, float16, float32, float64) are allowed")
+    raise ValueError(f"{name} has dtype {X.dtype.name}; real numbers (integers, float16, float32, float64) are allowed")
 
 
 def as_examples(X: Any, columns: int, name: str = "X", rows: int | None = None) -> Any:
@@ -71,9 +73,11 @@ def as_targets(T: Any, rows: int, outputs: int, output: str, loss: str, name: st
 
 def _labels(T: np.ndarray, outputs: int, name: str) -> np.ndarray:
     if T.dtype.kind == "f":
+        between = T[T != np.floor(T)]
+        found = f"{between[0]}" if len(between) else f"numbers of dtype {T.dtype}"
         raise ValueError(
-            f"{name} has shape {T.shape} and dtype {T.dtype}: found {T[:1].tolist()}; one-dimensional targets of a "
-            f"softmax output must be integer class labels 0 ... {outputs - 1}"
+            f"{name} has shape {T.shape} and holds {found}; one-dimensional targets of a softmax output must be class "
+            f"labels of an integer dtype, 0 ... {outputs - 1}"
         )
     if T.dtype == bool:
         T = T.view(np.uint8)
@@ -118,6 +122,8 @@ def as_sample_weight(sample_weight: Any, rows: int, name: str = "sample_weight")
 
 def not_finite_error(X: Any, dtype: np.dtype, name: str) -> ValueError | None:
     """The error for the first number of X that is not finite in dtype; None if all are."""
+    if X.dtype.kind in "biu":
+        return None
     values = X.data.reshape(-1, 1) if is_sparse(X) else X.reshape(len(X), -1) if X.ndim == 1 else X
     step = max(1, CHUNK // max(1, values.shape[1]))
     for begin in range(0, len(values), step):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastmlp.inputs import not_finite_error
 from fastmlp.optimizers import LBFGS, Adam, GradientDescent, Optimizer, SGD, moments, rule
 
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ class Watch:
             except (TypeError, ValueError):
                 raise ValueError("validation is not a pair; (X, T) is allowed") from None
             self.validation = network._data(X, T, None, "validation ")[:2]
+            for data, name in zip(self.validation, ("validation X", "validation T"), strict=True):
+                error = not_finite_error(data, np.dtype(network.dtype), name)
+                if error is not None:
+                    raise error
         self.best = math.inf
         self.best_epoch = -1
         self.best_state: Any = None
@@ -213,7 +218,7 @@ def _descend(
         order = None
         if watch.settings.shuffle and not isinstance(optimizer, GradientDescent):
             order = np.ascontiguousarray(network._rng.permutation(X.shape[0]), dtype=np.int64)
-        if network.dropout > 0:
+        if network.dropout > 0 and len(network.sizes) > 2:
             settings["seed"] = _dropout_seed(network._rng)
         trainer.remember()
         epoch = trainer.epoch(X, T, order, weight, settings, batch_size)
