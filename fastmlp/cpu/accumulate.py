@@ -1,7 +1,8 @@
 """U and V, and the update of W and b (eq. 10-13)."""
 
 from fastmlp.cpu.compiling import kernel
-from fastmlp.cpu.layout import ADAM, DESCENT, LAYER, MEASURE, NESTEROV, STORE, SUM, UPDATE
+from fastmlp.cpu.layout import ADAM, DESCENT, LAYER, MEASURE, NESTEROV, STEP, STORE, SUM
+from fastmlp.cpu.work import open_work
 from fastmlp.cpu.vector import (
     broadcast,
     lane_sum,
@@ -35,16 +36,17 @@ from fastmlp.formulas import (
 )
 
 
-@kernel
-def accumulate(step, work, share, shares):
-    """One pass over a share of the weights: what the pass does is step.phase, see visit_panel.
+def accumulate(steps, A, share, shares):
+    """One pass over a share of the weights: step.phase says what it does (see sum_panel and update_panel).
 
     The tiles of all weights, in order, are dealt to the shares in equal parts by cost; a tile, its row of the bias
     and its slots of work.squares and work.norms belong to one share. Every sum runs over the examples in order, so
     the bits do not depend on the number of shares.
     """
-    P, V = panel_width(work.deltas), lanes(work.deltas)
-    wide, narrow = wide_tile(work.deltas), narrow_tile(work.deltas)
+    step = record_at(steps, 0, STEP)
+    work = open_work(step, A)
+    P, V = panel_width(A), lanes(A)
+    wide, narrow = wide_tile(A), narrow_tile(A)
     total = 0
     for l in range(step.n_layers):
         layer = record_at(step.layers, l, LAYER)
@@ -61,83 +63,100 @@ def accumulate(step, work, share, shares):
             first = min(max((begin - done + each - 1) // each, 0), tiles)
             last = min(max((end - done + each - 1) // each, 0), tiles)
             done += each * tiles
-            if first < last:
-                if each == 1:
-                    visit_panel(narrow, narrow_row(work.deltas), layer, p, first, last, step, work, share)
-                else:
-                    visit_panel(wide, wide_row(work.deltas), layer, p, first, last, step, work, share)
+            if first == last:
+                continue
+            if step.phase != SUM:
+                update_panel(layer, p, each, first, last, step, work)
+            elif each == 1:
+                sum_panel(narrow, narrow_row(A), layer, p, first, last, step, work, share)
+            else:
+                sum_panel(wide, wide_row(A), layer, p, first, last, step, work, share)
 
 
 @kernel
-def visit_panel(zero, zero_row, layer, p, first, last, step, work, share):
-    """The tiles first <= tile < last of panel p of W and, with tile 0, the panel's row of b.
+def sum_panel(zero, zero_row, layer, p, first, last, step, work, share):
+    """U_ij += sum_r a_i delta_j, V_j += sum_r delta_j (eq. 10-11) for the tiles first <= tile < last of panel p of W
+    and, with tile 0, the panel's row of b, over the chunk's examples r.
 
-    SUM     U_ij += sum_r a_i delta_j, V_j += sum_r delta_j (eq. 10-11) over the chunk's examples. After a
-            minibatch's last chunk W and b are updated (eq. 12-13) while the tile of U is in the L1 cache, unless
-            U is wanted whole. Reads work.activations and work.deltas, (examples, n) in panels.
-    MEASURE the squared length of the gradient, U / m + l2 W and V / m, to work.norms.
-    UPDATE  W and b from work.gradients.
-
-    SUM and UPDATE write work.parameters, work.transposed and the optimizer's state, or work.gradients.
-    Loop order: the panel of delta stays in L1 or L2 while the columns of a stream by.
+    Reads work.activations and work.deltas, (examples, n) in panels. After a minibatch's last chunk W and b are
+    updated (eq. 12-13) while the tile of U is in the L1 cache; before it, and where U is wanted whole, the sums go
+    to work.gradients. Loop order: the panel of delta stays in L1 or L2 while the columns of a stream by.
     """
-    A, D, U = work.activations, work.deltas, work.gradients
+    A, D = work.activations, work.deltas
     P = panel_width(A)
     height, vectors = tile_rows(zero), tile_vectors(zero)
     d = layer.a_out + p * layer.stride
     examples = step.examples
-    scratch = share * height * P
-    to_memory = step.rule == STORE or step.clip or not step.last_chunk
+    keep = step.rule == STORE or step.clip or not step.last_chunk
+    U = work.gradients if keep else work.scratch
+    u = share * height * P
     if first == 0:
         b = layer.biases + p * P
-        slot = layer.tile + p * (layer.rows // height + 1) + layer.rows // height
-        if step.phase == MEASURE:
-            work.norms[slot] = squared_length(step, work, b, U, b, vectors, 1, 0.0)
-        elif step.phase == UPDATE:
-            update(step, work, b, U, b, vectors, 1, 0.0, 0.0)
-        else:
-            row = zero_row
-            for r in range(examples):
-                row = plus_row(row, D, d + r * P)
-            if not step.first_chunk:
-                row = plus_tile(row, U, b)
-            if to_memory:
-                store_tile(row, U, b)
-            else:
-                store_tile(row, work.scratch, scratch)
-                update(step, work, b, work.scratch, scratch, vectors, 1, 0.0, 0.0)
+        row = zero_row
+        for r in range(examples):
+            row = plus_row(row, D, d + r * P)
+        if not step.first_chunk:
+            row = plus_tile(row, work.gradients, b)
+        store_tile(row, U, b if keep else u)
+        if not keep:
+            update_bias(layer, p, vectors, step, work, U, u)
     for tile in range(first, last):
         i = tile * height
+        a = layer.a_in + i // P * layer.stride + i % P
         w = layer.weights + p * layer.rows * P + i * P
-        slot = layer.tile + p * (layer.rows // height + 1) + tile
-        rows = min(height, layer.n_in - i)
-        if step.phase == MEASURE:
-            work.norms[slot] = squared_length(step, work, w, U, w, vectors, rows, step.penalty)
-        elif step.phase == UPDATE:
-            work.squares[slot] += update(step, work, w, U, w, vectors, rows, step.penalty, step.decay)
-        else:
-            a = layer.a_in + i // P * layer.stride + i % P
-            acc = zero
-            for r in range(examples):
-                acc = outer_product(acc, A, a + r * P, 1, D, d + r * P)
-            if not step.first_chunk:
-                acc = plus_tile(acc, U, w)
-            if to_memory:
-                store_tile(acc, U, w)
-            else:
-                store_tile(acc, work.scratch, scratch)
-                squares = update(step, work, w, work.scratch, scratch, vectors, rows, step.penalty, step.decay)
-                work.squares[slot] += squares
-        if layer.transposed >= 0 and (step.phase == UPDATE or (step.phase == SUM and not to_memory)):
-            transpose(zero, layer, p, i, work)
+        acc = zero
+        for r in range(examples):
+            acc = outer_product(acc, A, a + r * P, 1, D, d + r * P)
+        if not step.first_chunk:
+            acc = plus_tile(acc, work.gradients, w)
+        store_tile(acc, U, w if keep else u)
+        if not keep:
+            update_tile(layer, p, vectors, tile, step, work, U, u)
 
 
 @kernel
-def transpose(zero, layer, p, i, work):
-    """Copy the tile of W at row i of panel p into the transposed W that eq. 9 reads."""
-    P = panel_width(work.parameters)
-    tile = load_tile(zero, work.parameters, layer.weights + p * layer.rows * P + i * P)
-    store_transposed(tile, work.transposed, layer.transposed + i // P * layer.columns * P + p * P * P + i % P)
+def update_panel(layer, p, vectors, first, last, step, work):
+    """What is left to do for the tiles first <= tile < last of panel p when work.gradients is whole.
+
+    MEASURE puts the squared length of U / m + l2 W and V / m into work.norms; UPDATE is eq. 12-13.
+    """
+    P, U = panel_width(work.gradients), work.gradients
+    height = tile_rows(wide_tile(U))
+    b = layer.biases + p * P
+    norms = layer.tile + p * (layer.rows // height + 1)
+    if first == 0:
+        if step.phase == MEASURE:
+            work.norms[norms + layer.rows // height] = squared_length(step, work, b, vectors, 1, 0.0)
+        else:
+            update_bias(layer, p, vectors, step, work, U, b)
+    for tile in range(first, last):
+        w = layer.weights + (p * layer.rows + tile * height) * P
+        if step.phase == MEASURE:
+            rows = min(height, layer.n_in - tile * height)
+            work.norms[norms + tile] = squared_length(step, work, w, vectors, rows, step.penalty)
+        else:
+            update_tile(layer, p, vectors, tile, step, work, U, w)
+
+
+@kernel
+def update_bias(layer, p, vectors, step, work, U, u):
+    """Eq. 13 for panel p of b, with V at U[u]."""
+    update(step, work, layer.biases + p * panel_width(U), U, u, vectors, tile_rows(wide_row(U)), 0.0, 0.0)
+
+
+@kernel
+def update_tile(layer, p, vectors, tile, step, work, U, u):
+    """Eq. 12 for a tile of panel p of W, with U at U[u]; copies it into the transposed W that eq. 9 reads."""
+    P = panel_width(U)
+    height = tile_rows(wide_tile(U))
+    i = tile * height
+    w = layer.weights + (p * layer.rows + i) * P
+    slot = layer.tile + p * (layer.rows // height + 1) + tile
+    rows = min(height, layer.n_in - i)
+    work.squares[slot] += update(step, work, w, U, u, vectors, rows, step.penalty, step.decay)
+    if layer.transposed >= 0:
+        square = load_tile(wide_tile(U), work.parameters, w)
+        store_transposed(square, work.transposed, layer.transposed + (i // P * layer.columns + p * P) * P + i % P)
 
 
 @kernel
@@ -178,13 +197,13 @@ def update(step, work, w, U, u, vectors, rows, l2, decay):
 
 
 @kernel
-def squared_length(step, work, w, U, u, vectors, rows, l2):
-    """The sum of the squares of the gradient U / m + l2 W at W[w] and U[u]."""
-    P, V = panel_width(U), lanes(U)
+def squared_length(step, work, w, vectors, rows, l2):
+    """The sum of the squares of the gradient U / m + l2 W for `rows` rows of `vectors` vectors at W[w] and U[w]."""
+    P, V = panel_width(work.gradients), lanes(work.gradients)
     scale = step.scale
     squares = 0.0
-    for r in range(0, rows * P, P):
+    for r in range(w, w + rows * P, P):
         for k in range(r, r + vectors * V, V):
-            g = regularized_gradient(load(U, u + k), load(work.parameters, w + k), scale, l2)
+            g = regularized_gradient(load(work.gradients, k), load(work.parameters, k), scale, l2)
             squares += lane_sum(g * g)
     return squares

@@ -5,6 +5,7 @@ disk, under a folder named after a hash of all of fastmlp's sources: Numba itsel
 another file has changed. A folder that cannot be written costs a compilation, never an error.
 """
 
+import ctypes
 import functools
 import hashlib
 import os
@@ -88,6 +89,11 @@ def kernel(function):
     return numba.njit(**INNER)(function)
 
 
+def inlined(function):
+    """A kernel that becomes part of the kernel that calls it, instead of being compiled by itself first."""
+    return numba.njit(inline="always", **INNER)(function)
+
+
 def entry(parallel=False):
     """Compile a function that Python calls; its machine code is kept on disk."""
 
@@ -107,3 +113,8 @@ def pointer(signature, function):
         compiled._cache = _FunctionCache(function)
     compiled.compile()
     return compiled
+
+
+def callable_at(address, arguments):
+    """A Python callable for the compiled function at an address that takes so many integers."""
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * arguments)(address)

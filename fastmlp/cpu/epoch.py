@@ -7,16 +7,15 @@ machine code runs on one thread or many, for a share of whole tiles that no one 
 
 import functools
 import math
-from typing import NamedTuple
 
 import numpy as np
-from numba import prange, types
+from numba import from_dtype, prange, types
 
 from fastmlp.cpu import compiling
 from fastmlp.cpu.accumulate import accumulate
 from fastmlp.cpu.activation import drop
 from fastmlp.cpu.backward import backward, output_delta
-from fastmlp.cpu.compiling import entry, kernel
+from fastmlp.cpu.compiling import entry, inlined, kernel
 from fastmlp.cpu.forward import forward
 from fastmlp.cpu.layout import (
     CHUNK_ROWS,
@@ -45,59 +44,17 @@ from fastmlp.cpu.vector import (
     tile_rows,
     wide_tile,
 )
-
-_FLOAT64, _INT64 = np.dtype(np.float64), np.dtype(np.int64)
-
-
-class Work(NamedTuple):
-    """The arrays that a step names by address (see layout.STEP): flat, without bounds."""
-
-    parameters: np.ndarray
-    transposed: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
-    activations: np.ndarray
-    deltas: np.ndarray
-    targets: np.ndarray
-    row_weights: np.ndarray
-    mask: np.ndarray
-    gradients: np.ndarray
-    scratch: np.ndarray
-    losses: np.ndarray
-    squares: np.ndarray
-    norms: np.ndarray
-    not_finite: np.ndarray
+from fastmlp.cpu.work import FLOAT64, INT64, open_work
 
 
-@kernel
-def open_work(step, real):
-    """The arrays of a step for a network of dtype real."""
-    return Work(
-        numbers_at(step.parameters, real),
-        numbers_at(step.transposed, real),
-        numbers_at(step.first, real),
-        numbers_at(step.second, real),
-        numbers_at(step.activations, real),
-        numbers_at(step.deltas, real),
-        numbers_at(step.targets, real),
-        numbers_at(step.row_weights, real),
-        numbers_at(step.mask, real),
-        numbers_at(step.gradients, real),
-        numbers_at(step.scratch, real),
-        numbers_at(step.losses, _FLOAT64),
-        numbers_at(step.squares, _FLOAT64),
-        numbers_at(step.norms, _FLOAT64),
-        numbers_at(step.not_finite, _INT64),
-    )
-
-
-@kernel
-def pass_examples(step, work, share, shares):
+def pass_examples(steps, A, share, shares):
     """Gather, forward (eq. 7), the output's delta (eq. 8) and backward (eq. 9) for a share of the chunk's examples.
 
     Shares are whole tiles of rows; no share reads or writes another's rows, and every row's sums are its own.
     """
-    A, D = work.activations, work.deltas
+    step = record_at(steps, 0, STEP)
+    work = open_work(step, A)
+    D = work.deltas
     P = panel_width(A)
     height = tile_rows(wide_tile(A))
     tiles = (step.examples + height - 1) // height
@@ -138,13 +95,13 @@ def pass_examples(step, work, share, shares):
             drop(below, D, dropout_key(step, l - 1), step.threshold, scale, begin, end, step.offset)
 
 
-@kernel
+@inlined
 def dropout_key(step, l):
     """A 32-bit key for a layer in a minibatch of an epoch."""
     return (step.seed + step.minibatch * 0x9E3779B1 + l * 0x85EBCA77) & 0xFFFFFFFF
 
 
-@kernel
+@inlined
 def nothing_if_finite(A, a, panels, columns, stride):
     """Zero if a row of a matrix in panels is finite, else NaN."""
     P, V = panel_width(A), lanes(A)
@@ -156,31 +113,23 @@ def nothing_if_finite(A, a, panels, columns, stride):
     return lane_sum(total)
 
 
-@kernel
+@inlined
 def example_weight(step, n):
     """The weight of the n-th example of the epoch's order."""
     if step.sample_weight == 0:
         return 1.0
-    return numbers_at(step.sample_weight, _FLOAT64)[numbers_at(step.order, _INT64)[n] if step.order != 0 else n]
+    return numbers_at(step.sample_weight, FLOAT64)[numbers_at(step.order, INT64)[n] if step.order != 0 else n]
 
 
 @functools.cache
 def compiled_passes(real):
     """The passes over the examples and over the weights, compiled for networks of dtype real."""
-
-    def examples_pass(steps, share, shares):
-        step = record_at(steps, 0, STEP)
-        pass_examples(step, open_work(step, real), share, shares)
-
-    def weights_pass(steps, share, shares):
-        step = record_at(steps, 0, STEP)
-        accumulate(step, open_work(step, real), share, shares)
-
-    signature = types.void(*[types.intp] * 3)
-    return tuple(compiling.pointer(signature, function) for function in (examples_pass, weights_pass))
+    word = types.intp
+    signature = types.void(word, types.CPointer(from_dtype(real)), word, word)
+    return tuple(compiling.pointer(signature, function) for function in (pass_examples, accumulate))
 
 
-@kernel
+@inlined
 def weight_sum(step, begin, end):
     """The sum of the weights of the examples begin ... end of the order; their number when none has a weight."""
     if step.sample_weight == 0:
@@ -191,7 +140,7 @@ def weight_sum(step, begin, end):
     return total
 
 
-@kernel
+@inlined
 def begin_minibatch(step, minibatch):
     """Set what the passes read of a minibatch."""
     start = minibatch * step.batch_size
@@ -207,7 +156,7 @@ def begin_minibatch(step, minibatch):
     step.step_size = step.learning_rate * corrections
 
 
-@kernel
+@inlined
 def begin_chunk(step, chunk):
     """Set what the passes read of the chunk-th of equal chunks of the minibatch; returns whether it has examples."""
     chunks = (step.examples_in_batch + CHUNK_ROWS - 1) // CHUNK_ROWS
@@ -220,7 +169,7 @@ def begin_chunk(step, chunk):
     return step.examples > 0
 
 
-@kernel
+@inlined
 def begin_phase(step, phase):
     """Set the phase; returns whether the chunk needs it."""
     step.phase = phase
@@ -234,11 +183,11 @@ def begin_phase(step, phase):
     return True
 
 
-@kernel
+@inlined
 def shorten_gradient(step):
     """Scale U / m + l2 W so that it is no longer than step.max_norm."""
     total = 0.0
-    norms = numbers_at(step.norms, _FLOAT64)
+    norms = numbers_at(step.norms, FLOAT64)
     for tile in range(step.n_tiles):
         total += norms[tile]
     if total > step.max_norm * step.max_norm:
@@ -255,6 +204,7 @@ def run_epoch(steps, first, last, shares):
     another. Sums of the objective are left in the slots of losses and squares.
     """
     step = record_at(steps, 0, STEP)
+    activations = step.activations
     chunks = (step.batch_size + CHUNK_ROWS - 1) // CHUNK_ROWS
     for number in range(first, last):
         if number % chunks == 0:
@@ -265,7 +215,7 @@ def run_epoch(steps, first, last, shares):
             if begin_phase(step, phase):
                 function = step.examples_pass if phase == EXAMPLES else step.weights_pass
                 if shares == 1:
-                    call_pass(function, steps, 0, 1)
+                    call_pass(function, steps, step.activations, 0, 1)
                 else:
                     for share in prange(shares):
-                        call_pass(function, steps, np.int64(share), shares)
+                        call_pass(function, steps, activations, np.int64(share), shares)

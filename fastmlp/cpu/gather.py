@@ -16,26 +16,26 @@ import numpy as np
 from numba import types
 
 from fastmlp.cpu import compiling
-from fastmlp.cpu.compiling import kernel
+from fastmlp.cpu.compiling import inlined
 from fastmlp.cpu.vector import broadcast, lanes, load_numbers, numbers_at, panel_width, read_number, store
 
 DATA, ROW_STRIDE, COLUMN_STRIDE, COLUMNS, INDICES, INDPTR, INDEX_BYTES = range(7)
 _INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
 
 
-@kernel
+@inlined
 def word(address, n):
     """The n-th 64-bit integer at an address."""
     return read_number(address + 8 * n, _INT64)
 
 
-@kernel
+@inlined
 def index(address, n, size):
     """The n-th index of `size` bytes at an address."""
     return read_number(address + 8 * n, _INT64) if size == 8 else np.int64(read_number(address + 4 * n, _INT32))
 
 
-@kernel
+@inlined
 def example(order, n):
     """Which example comes n-th."""
     return n if order == 0 else word(order, n)

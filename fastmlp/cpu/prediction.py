@@ -3,7 +3,7 @@
 import functools
 
 import numpy as np
-from numba import prange, types
+from numba import from_dtype, prange, types
 
 from fastmlp.cpu import compiling
 from fastmlp.cpu.activation import activate, softmax
@@ -17,6 +17,7 @@ from fastmlp.cpu.vector import (
     lanes,
     narrow_row,
     numbers_at,
+    numbers_like,
     outer_product,
     panel_width,
     plus_row,
@@ -29,6 +30,8 @@ from fastmlp.cpu.vector import (
     wide_row,
     wide_tile,
 )
+from fastmlp.cpu.work import INT64
+
 
 
 @kernel
@@ -43,12 +46,16 @@ def finish(layer, A, a, stride, rows):
             activate(layer.activation, A, a + p * stride, (min(P, layer.n_out - p * P) + V - 1) // V, rows)
 
 
-@kernel
-def predict_chunks(step, parameters, A, out, not_finite, share, shares):
+def predict_chunks(steps, rooms, share, shares):
     """Gather, forward (eq. 7) and write out[r, :], for a share of the chunks of step.batch_size examples.
 
-    A is the share's own room for a chunk; a share's rows of `out` are its own.
+    Each share has a room of its own for a chunk, and its own rows of `out`.
     """
+    step = record_at(steps, 0, STEP)
+    room = step.activations + share * step.room // panel_width(rooms) * row_bytes(rooms)
+    A = numbers_like(room, rooms)
+    parameters, out = numbers_like(step.parameters, A), numbers_like(step.out, A)
+    not_finite = numbers_at(step.not_finite, INT64)
     P = panel_width(A)
     height = tile_rows(wide_tile(A))
     bottom, top = record_at(step.layers, 0, LAYER), record_at(step.layers, step.n_layers - 1, LAYER)
@@ -57,8 +64,7 @@ def predict_chunks(step, parameters, A, out, not_finite, share, shares):
         begin = chunk * step.batch_size
         count = min(step.batch_size, step.m - begin)
         rows = (count + height - 1) // height * height
-        buffer = step.activations + (share * step.room + bottom.a_in) // P * row_bytes(A)
-        call_gather(step.x_gather, step.x_source, 0, begin, count, buffer, bottom.stride)
+        call_gather(step.x_gather, step.x_source, 0, begin, count, room, bottom.stride)
         for r in range(count):
             if not nothing_if_finite(A, bottom.a_in + r * P, bottom.in_panels, bottom.n_in, bottom.stride) == 0.0:
                 not_finite[share] = 1
@@ -91,13 +97,14 @@ def forward_row(zero, layer, p, parameters, A, a, z):
         store_tile(acc, A, z + p * P)
 
 
-@kernel
-def predict_one(step, parameters, A, not_finite):
+def predict_one(steps, A, share, shares):
     """The output for one example; it is bound by reading the weights once.
 
     A holds two rooms of step.room numbers, each for one row in panels: x is in the first, and the layers' outputs go
     to the second, the first, the second, ...
     """
+    step = record_at(steps, 0, STEP)
+    parameters, not_finite = numbers_like(step.parameters, A), numbers_at(step.not_finite, INT64)
     P, V = panel_width(A), lanes(A)
     bottom = record_at(step.layers, 0, LAYER)
     if not nothing_if_finite(A, 0, bottom.in_panels, bottom.n_in, P) == 0.0:
@@ -116,26 +123,13 @@ def predict_one(step, parameters, A, not_finite):
 @functools.cache
 def compiled_prediction(real):
     """The prediction of many examples and of one, compiled for networks of dtype real."""
-    word = np.dtype(np.int64)
-
-    def chunks_pass(steps, share, shares):
-        step = record_at(steps, 0, STEP)
-        A = numbers_at(step.activations + share * step.room * real_bytes, real)
-        parameters, out = numbers_at(step.parameters, real), numbers_at(step.out, real)
-        predict_chunks(step, parameters, A, out, numbers_at(step.not_finite, word), share, shares)
-
-    def one_pass(steps, share, shares):
-        step = record_at(steps, 0, STEP)
-        parameters, A = numbers_at(step.parameters, real), numbers_at(step.activations, real)
-        predict_one(step, parameters, A, numbers_at(step.not_finite, word))
-
-    real_bytes = real.itemsize
-    signature = types.void(*[types.intp] * 3)
-    return tuple(compiling.pointer(signature, function) for function in (chunks_pass, one_pass))
+    word = types.intp
+    signature = types.void(word, types.CPointer(from_dtype(real)), word, word)
+    return tuple(compiling.pointer(signature, function) for function in (predict_chunks, predict_one))
 
 
 @entry(parallel=True)
-def run_pass(function, steps, shares):
+def run_pass(function, steps, activations, shares):
     """Call a compiled pass once for each share, on as many threads."""
     for share in prange(shares):
-        call_pass(function, steps, np.int64(share), shares)
+        call_pass(function, steps, activations, np.int64(share), shares)

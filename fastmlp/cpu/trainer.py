@@ -7,6 +7,7 @@ import numba
 import numpy as np
 
 from fastmlp.cpu import layout as _layout
+from fastmlp.cpu.compiling import callable_at
 from fastmlp.cpu.epoch import compiled_passes, run_epoch
 from fastmlp.cpu.gather import Source
 from fastmlp.cpu.layout import CHUNK_ROWS, LOSSES, RULES, STEP, aligned, from_panels, padded, to_panels
@@ -299,9 +300,9 @@ class Trainer:
             step[name] = value
         chunks, _ = compiled_prediction(self.dtype)
         if shares == 1:
-            chunks.ctypes(step.ctypes.data, 0, 1)
+            callable_at(chunks.address, 4)(step.ctypes.data, activations.ctypes.data, 0, 1)
         else:
-            run_pass(chunks.address, step.ctypes.data, shares)
+            run_pass(chunks.address, step.ctypes.data, activations.ctypes.data, shares)
         if not_finite.any():
             raise not_finite_error(X, self.dtype, "X") or FloatingPointError("a number of X changed while it was read")
         return out
@@ -311,9 +312,9 @@ class Trainer:
         with self._one_lock:
             if self._one is None:
                 self._one = self._prepare_one()
-            stage, out, not_finite, run, address, _ = self._one
+            stage, out, not_finite, run, address, place, _ = self._one
             stage[:] = x
-            run(address, 0, 1)
+            run(address, place, 0, 1)
             if not_finite[0]:
                 not_finite[0] = 0
                 raise not_finite_error(x.reshape(1, -1), self.dtype, "X") or FloatingPointError("X changed")
@@ -332,7 +333,7 @@ class Trainer:
         begin = len(plan.layers) % 2 * room
         out = buffer[begin : begin + self.sizes[-1]].reshape(1, -1)
         _, one = compiled_prediction(self.dtype)
-        return buffer[: self.sizes[0]], out, not_finite, one.ctypes, step.ctypes.data, (plan, step, one)
+        return buffer[: self.sizes[0]], out, not_finite, callable_at(one.address, 4), step.ctypes.data, buffer.ctypes.data, (plan, step, one)
 
 
 class Epoch:

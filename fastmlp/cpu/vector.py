@@ -479,16 +479,26 @@ def call_gather(context, function, source, order, first, count, buffer, stride):
 
 
 @intrinsic
-def call_pass(context, function, step, share, shares):
+def numbers_like(context, address, A):
+    """The numbers of A's dtype at an address, to be indexed like an array."""
+
+    def generate(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return A(types.intp, A), generate
+
+
+@intrinsic
+def call_pass(context, function, step, activations, share, shares):
     """Call the kernel at an address (see epoch.py); every argument is an integer."""
 
     def generate(context, builder, signature, args):
         word = context.get_value_type(types.intp)
-        pointer = ir.FunctionType(ir.VoidType(), [word] * 3).as_pointer()
+        pointer = ir.FunctionType(ir.VoidType(), [word] * 4).as_pointer()
         builder.call(builder.inttoptr(args[0], pointer), args[1:])
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 4), generate
+    return types.void(*[types.intp] * 5), generate
 
 
 @intrinsic
