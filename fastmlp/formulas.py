@@ -31,9 +31,9 @@ def round_to_integer(x):
     return type(x)(np.rint(x))
 
 
-def power_of_two(n):
-    """2^n for a whole n within the type's normal exponents."""
-    return type(n)(2.0 ** float(n))
+def times_power_of_two(x, n):
+    """x 2^n for a whole n <= 0, correctly rounded where the result is subnormal."""
+    return type(x)(math.ldexp(float(x), int(n)))
 
 
 def square_root(x):
@@ -67,22 +67,14 @@ def exp_series(r):
 
 
 def exp_negative(x):
-    """e^x for x <= 0, down to the smallest subnormal: 2^n e^r with r = x - n ln 2 to twice the precision."""
+    """e^x for x <= 0, down to the smallest subnormal: 2^n e^r with r = x - n ln 2."""
     lowest = -104.0
     if is_double(x):
         lowest = -745.5
     x = where(x < lowest, lowest, x)
     n = round_to_integer(x * LOG2_E)
-    high = multiply_add(n, -LN2_HIGH, x)
-    low = n * LN2_LOW
-    r = high - low
-    rest = (high - r) - low
-    p = r + multiply_add(exp_series(r) * r, r, rest)
-    if is_double(x):  # 2^512 too large, so that the power is normal wherever e^x is not zero
-        s = power_of_two(n + 512.0)
-        return multiply_add(p, s, s) * 7.458340731200207e-155
-    s = power_of_two(n + 64.0)
-    return multiply_add(p, s, s) * 5.421010862427522e-20
+    r = multiply_add(n, -LN2_LOW, multiply_add(n, -LN2_HIGH, x))
+    return times_power_of_two(multiply_add(exp_series(r) * r, r, r) + 1.0, n)
 
 
 def expm1_negative(x):
@@ -90,7 +82,7 @@ def expm1_negative(x):
     x = where(x < -40.0, -40.0, x)
     n = round_to_integer(x * LOG2_E)
     r = multiply_add(n, -LN2_LOW, multiply_add(n, -LN2_HIGH, x))
-    s = power_of_two(n)
+    s = times_power_of_two(where(x < 0.0, 1.0, x + 1.0), n)
     return multiply_add(multiply_add(exp_series(r) * r, r, r), s, s - 1.0)
 
 

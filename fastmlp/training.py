@@ -181,9 +181,10 @@ def _learning_rate(optimizer: Any, epoch: int) -> float:
     return float(rate)
 
 
-def _dropout_seed(rng: Any) -> int:
+def _seed(rng: Any) -> int:
+    """A seed for an epoch's order, or for its dropout, from the network's generator."""
     draw = rng.integers if hasattr(rng, "integers") else rng.randint
-    return int(draw(0, 2**32, dtype=np.uint64))
+    return int(draw(0, 2**62, dtype=np.int64))
 
 
 def _descend(
@@ -204,26 +205,22 @@ def _descend(
         network._updates = network._epochs = 0
         network._optimizer = optimizer
     before = trainer.snapshot(), network._updates, network._epochs, copy.deepcopy(_rng_state(network._rng))
-    seconds_a_chunk = None
+    shuffle = watch.settings.shuffle and not isinstance(optimizer, GradientDescent)
+    drops = network.dropout > 0 and len(network.sizes) > 2
+    names = ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay")
+    settings = {name: getattr(optimizer, name, 0.0) for name in names}
+    settings |= {"rule": rule(optimizer), "max_norm": getattr(optimizer, "max_gradient_norm", None)}
+    epoch = trainer.epochs(X, T, weight, settings, batch_size, shuffle)
+    seconds_a_chunk = epoch.seconds_guess / epoch.chunks
     for number in range(epochs):
-        settings = {
-            "rule": rule(optimizer),
-            "learning_rate": _learning_rate(optimizer, network._epochs),
-            "updates": network._updates,
-            "max_norm": getattr(optimizer, "max_gradient_norm", None),
-            "check": number == 0,
-        }
-        for name in ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay"):
-            settings[name] = getattr(optimizer, name, 0.0)
-        order = None
-        if watch.settings.shuffle and not isinstance(optimizer, GradientDescent):
-            order = np.ascontiguousarray(network._rng.permutation(X.shape[0]), dtype=np.int64)
-        if network.dropout > 0 and len(network.sizes) > 2:
-            settings["seed"] = _dropout_seed(network._rng)
         trainer.remember()
-        epoch = trainer.epoch(X, T, order, weight, settings, batch_size)
-        if seconds_a_chunk is None:
-            seconds_a_chunk = epoch.seconds_guess / epoch.chunks
+        epoch.begin(
+            check=number == 0,
+            learning_rate=_learning_rate(optimizer, network._epochs),
+            updates=network._updates,
+            order_seed=_seed(network._rng) if shuffle else 0,
+            dropout_seed=_seed(network._rng) if drops else 0,
+        )
         done = 0
         try:
             while done < epoch.chunks:
@@ -233,14 +230,15 @@ def _descend(
                 seconds_a_chunk = max((time.perf_counter() - begin) / (last - done), 1e-9)
                 bar(epoch.examples(last) - epoch.examples(done))
                 done = last
-                if not math.isfinite(epoch.objective()):
+                objective = epoch.objective()
+                if not math.isfinite(objective):
                     break
         finally:
             network._updates += epoch.updates(done)
-            if not (math.isfinite(epoch.objective()) and trainer.is_finite()):
+            if not (math.isfinite(epoch.objective() if done < epoch.chunks else objective) and trainer.is_finite()):
                 _recover(network, epoch, optimizer, before)
         network._epochs += 1
-        if watch.epoch_ends(epoch.objective()):
+        if watch.epoch_ends(objective):
             return
 
 

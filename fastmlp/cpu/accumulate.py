@@ -1,6 +1,6 @@
 """U and V, and the update of W and b (eq. 10-13)."""
 
-from fastmlp.cpu.compiling import kernel
+from fastmlp.cpu.compiling import inlined, kernel
 from fastmlp.cpu.layout import ADAM, DESCENT, LAYER, MEASURE, NESTEROV, STEP, STORE, SUM
 from fastmlp.cpu.work import open_work
 from fastmlp.cpu.vector import (
@@ -14,6 +14,7 @@ from fastmlp.cpu.vector import (
     outer_product,
     panel_width,
     plus_row,
+    prefetch,
     plus_tile,
     record_at,
     store,
@@ -34,6 +35,9 @@ from fastmlp.formulas import (
     multiply_add,
     regularized_gradient,
 )
+
+# With fewer examples than this a tile is summed sooner than a cache line arrives.
+PREFETCH_EXAMPLES = 64
 
 
 def accumulate(steps, A, share, shares):
@@ -104,6 +108,8 @@ def sum_panel(zero, zero_row, layer, p, first, last, step, work, share):
         i = tile * height
         a = layer.a_in + i // P * layer.stride + i % P
         w = layer.weights + p * layer.rows * P + i * P
+        if examples >= PREFETCH_EXAMPLES and not keep:
+            prefetch_tile(layer, p, vectors, i, work)
         acc = zero
         for r in range(examples):
             acc = outer_product(acc, A, a + r * P, 1, D, d + r * P)
@@ -136,6 +142,20 @@ def update_panel(layer, p, vectors, first, last, step, work):
             work.norms[norms + tile] = squared_length(step, work, w, vectors, rows, step.penalty)
         else:
             update_tile(layer, p, vectors, tile, step, work, U, w)
+
+
+@inlined
+def prefetch_tile(layer, p, vectors, i, work):
+    """Ask for the tile of W at row i of panel p and its place in the transposed W, which the update will need."""
+    P, V = panel_width(work.parameters), lanes(work.parameters)
+    w = layer.weights + (p * layer.rows + i) * P
+    for r in range(w, w + tile_rows(wide_tile(work.parameters)) * P, P):
+        for v in range(vectors):
+            prefetch(work.parameters, r + v * V)
+    if layer.transposed >= 0:
+        t = layer.transposed + (i // P * layer.columns + p * P) * P + i % P
+        for j in range(t, t + vectors * V * P, P):
+            prefetch(work.transposed, j)
 
 
 @kernel

@@ -22,15 +22,21 @@ from fastmlp.formulas import (
 def activate(activation, A, a, vectors, rows):
     """a = f(z) in place (eq. 1-3) for `rows` rows of `vectors` vectors at A[a]; the identity has nothing to do."""
     P, V = panel_width(A), lanes(A)
-    for r in range(a, a + rows * P, P):
-        for v in range(r, r + vectors * V, V):
-            if activation == LOGISTIC:
+    if activation == LOGISTIC:
+        for r in range(a, a + rows * P, P):
+            for v in range(r, r + vectors * V, V):
                 store(A, v, logistic(load(A, v)))
-            elif activation == TANH:
+    elif activation == TANH:
+        for r in range(a, a + rows * P, P):
+            for v in range(r, r + vectors * V, V):
                 store(A, v, tanh(load(A, v)))
-            elif activation == RELU:
+    elif activation == RELU:
+        for r in range(a, a + rows * P, P):
+            for v in range(r, r + vectors * V, V):
                 store(A, v, relu(load(A, v)))
-            elif activation == SOFTPLUS:
+    elif activation == SOFTPLUS:
+        for r in range(a, a + rows * P, P):
+            for v in range(r, r + vectors * V, V):
                 store(A, v, softplus(load(A, v)))
 
 
@@ -41,15 +47,21 @@ def multiply_derivative(activation, A, D, a, vectors, rows, unscale):
     A holds f(z) / unscale: dropout's scale is taken back before f' is formed.
     """
     P, V = panel_width(A), lanes(A)
-    for r in range(a, a + rows * P, P):
-        for v in range(r, r + vectors * V, V):
-            if activation == LOGISTIC:
+    if activation == LOGISTIC:
+        for r in range(a, a + rows * P, P):
+            for v in range(r, r + vectors * V, V):
                 store(D, v, load(D, v) * logistic_derivative(load(A, v) * unscale))
-            elif activation == TANH:
+    elif activation == TANH:
+        for r in range(a, a + rows * P, P):
+            for v in range(r, r + vectors * V, V):
                 store(D, v, load(D, v) * tanh_derivative(load(A, v) * unscale))
-            elif activation == RELU:
-                store(D, v, load(D, v) * relu_derivative(load(A, v)))
-            elif activation == SOFTPLUS:
+    elif activation == RELU:
+        for r in range(a, a + rows * P, P):
+            for v in range(r, r + vectors * V, V):
+                store(D, v, load(D, v) * relu_derivative(load(A, v) * unscale))
+    elif activation == SOFTPLUS:
+        for r in range(a, a + rows * P, P):
+            for v in range(r, r + vectors * V, V):
                 store(D, v, load(D, v) * softplus_derivative(load(A, v) * unscale))
 
 

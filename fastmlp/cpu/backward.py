@@ -5,7 +5,7 @@ import math
 from fastmlp.cpu.activation import activate, multiply_derivative
 from fastmlp.cpu.compiling import inlined, kernel
 from fastmlp.cpu.forward import SUM_PANELS
-from fastmlp.cpu.layout import IDENTITY, LOG_LOSS, SOFTMAX
+from fastmlp.cpu.layout import LOG_LOSS, SOFTMAX
 from fastmlp.cpu.vector import (
     broadcast,
     lane_max,
@@ -54,7 +54,7 @@ def output_delta(layer, loss, A, D, targets, row_weights, mask, r, rows):
                 else:
                     total = total + squared_error(x, y) * factor
                 store(D, a + i * P + v, output_error(x, y) * factor)
-        if loss != LOG_LOSS and layer.activation != IDENTITY:
+        if loss != LOG_LOSS:
             multiply_derivative(layer.activation, A, D, a, vectors, rows, 1.0)
     return lane_sum(total)
 
@@ -127,5 +127,5 @@ def backward_panel(zero, layer, activation, p, transposed, A, D, begin, end, uns
             if first > 0:
                 acc = plus_tile(acc, D, delta)
             store_tile(acc, D, delta)
-            if last == layer.n_out and activation != IDENTITY:
-                multiply_derivative(activation, A, D, delta, tile_vectors(zero), tile_rows(zero), unscale)
+    deltas = layer.a_in + p * layer.stride + begin * P
+    multiply_derivative(activation, A, D, deltas, tile_vectors(zero), end - begin, unscale)

@@ -98,7 +98,7 @@ def pass_examples(steps, A, share, shares):
 @inlined
 def dropout_key(step, l):
     """A 32-bit key for a layer in a minibatch of an epoch."""
-    return (step.seed + step.minibatch * 0x9E3779B1 + l * 0x85EBCA77) & 0xFFFFFFFF
+    return (step.dropout_seed + step.minibatch * 0x9E3779B1 + l * 0x85EBCA77) & 0xFFFFFFFF
 
 
 @inlined
@@ -196,6 +196,23 @@ def shorten_gradient(step):
         step.penalty *= factor
 
 
+@kernel
+def shuffle(order, m, seed):
+    """A random order of 0 ... m - 1: Fisher and Yates's shuffle with SplitMix64 (Steele et al., 2014) from a seed."""
+    for n in range(m):
+        order[n] = n
+    state = np.uint64(seed)
+    for n in range(m - 1, 0, -1):
+        state += np.uint64(0x9E3779B97F4A7C15)
+        bits = state
+        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        bits = bits ^ (bits >> np.uint64(31))
+        # the high half of the 64-bit product with n + 1 is uniform to n / 2^32
+        k = np.int64(((bits >> np.uint64(32)) * np.uint64(n + 1)) >> np.uint64(32))
+        order[n], order[k] = order[k], order[n]
+
+
 @entry(parallel=True)
 def run_epoch(steps, first, last, shares):
     """The chunks first <= number < last of the epoch that the step at the address `steps` describes.
@@ -206,6 +223,8 @@ def run_epoch(steps, first, last, shares):
     step = record_at(steps, 0, STEP)
     activations = step.activations
     chunks = (step.batch_size + CHUNK_ROWS - 1) // CHUNK_ROWS
+    if first == 0 and step.shuffle:
+        shuffle(numbers_at(step.order, INT64), step.m, step.order_seed)
     for number in range(first, last):
         if number % chunks == 0:
             begin_minibatch(step, number // chunks)

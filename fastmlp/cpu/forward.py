@@ -2,7 +2,6 @@
 
 from fastmlp.cpu.activation import activate
 from fastmlp.cpu.compiling import inlined, kernel
-from fastmlp.cpu.layout import IDENTITY
 from fastmlp.cpu.vector import (
     lanes,
     narrow_tile,
@@ -61,5 +60,4 @@ def forward_panel(zero, layer, activation, p, parameters, A, begin, end):
             else:
                 acc = plus_tile(acc, A, z)
             store_tile(acc, A, z)
-            if last == layer.n_in and activation != IDENTITY:
-                activate(activation, A, z, tile_vectors(zero), tile_rows(zero))
+    activate(activation, A, layer.a_out + p * layer.stride + begin * P, tile_vectors(zero), end - begin)

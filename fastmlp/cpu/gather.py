@@ -55,8 +55,10 @@ def _dense(number, real):
             row = data + example(order, first + r) * row_stride
             for j in range(0, whole, V):
                 store(B, j // P * stride + r * P + j % P, load_numbers(B, row + j * size, number))
-            for j in range(whole, columns):
-                B[j // P * stride + r * P + j % P] = read_number(row + j * step, number)
+            for begin in range(whole - whole % P, columns, P):
+                place = begin // P * stride + r * P - begin
+                for j in range(max(begin, whole), min(begin + P, columns)):
+                    B[place + j] = read_number(row + j * step, number)
 
     return gather_dense
 

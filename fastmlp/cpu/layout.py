@@ -124,7 +124,9 @@ STEP = np.dtype(
             "batch_size",
             "check",  # whether to look for numbers that are not finite
             "clip",  # whether there is a largest length of the gradient
-            "seed",  # of dropout, this epoch
+            "shuffle",  # whether the order is drawn anew when the epoch begins
+            "order_seed",
+            "dropout_seed",
             "threshold",  # dropout * 2^32
             "updates",  # updates of the weights before this epoch: Adam's t
             # where the epoch stands

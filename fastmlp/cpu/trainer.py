@@ -209,22 +209,25 @@ class Trainer:
         gain = flops / self.speed() * (1 - 1 / threads)
         return threads if gain > 3 * regions * region_seconds() else 1
 
-    def epoch(self, X, T, order, sample_weight, settings: dict[str, Any], batch_size: int) -> "Epoch":
-        """An epoch over the examples of X and T, to be run in parts."""
-        return Epoch(self, X, T, order, sample_weight, settings, batch_size)
+    def epochs(self, X, T, sample_weight, settings: dict[str, Any], batch_size: int, shuffle: bool) -> "Epochs":
+        """Training passes over the examples of X and T."""
+        return Epochs(self, X, T, sample_weight, settings, batch_size, shuffle)
+
+    def _pass(self, X, T, sample_weight, rule: str) -> "Epochs":
+        """One pass over X and T that changes nothing."""
+        epoch = Epochs(self, X, T, sample_weight, {"rule": rule}, X.shape[0])
+        epoch.run(0, epoch.chunks)
+        epoch.refuse_not_finite()
+        return epoch
 
     def objective(self, X, T, sample_weight) -> float:
         """J (eq. 6)."""
-        epoch = self.epoch(X, T, None, sample_weight, {"rule": "evaluate", "check": True}, X.shape[0])
-        epoch.run(0, epoch.chunks)
-        epoch.refuse_not_finite()
+        epoch = self._pass(X, T, sample_weight, "evaluate")
         return epoch.mean_loss() + 0.5 * self.l2 * self._squares()
 
     def gradients(self, X, T, sample_weight) -> tuple[float, Arrays, Arrays]:
         """J, U / m + lambda W and V / m (eq. 12-13 before the update)."""
-        epoch = self.epoch(X, T, None, sample_weight, {"rule": "store", "check": True}, X.shape[0])
-        epoch.run(0, epoch.chunks)
-        epoch.refuse_not_finite()
+        epoch = self._pass(X, T, sample_weight, "store")
         dW, db = self._read(epoch.room.arrays["gradients"])
         scale = 1.0 / (X.shape[0] if sample_weight is None else sample_weight.sum())
         W, _ = self.parameters()
@@ -244,9 +247,7 @@ class Trainer:
         for begin in range(0, m, CHUNK_ROWS):
             rows = slice(begin, min(begin + CHUNK_ROWS, m))
             count = rows.stop - begin
-            epoch = self.epoch(X[rows], T[rows], None, None, {"rule": "store", "check": True}, count)
-            epoch.run(0, epoch.chunks)
-            epoch.refuse_not_finite()
+            epoch = self._pass(X[rows], T[rows], None, "store")
             for delta, layer in zip(result, epoch.room.plan.layers, strict=True):
                 delta[rows] = from_panels(
                     epoch.room.arrays["deltas"], layer["a_out"], epoch.room.plan.rows, (count, layer["n_out"])
@@ -336,49 +337,67 @@ class Trainer:
         return buffer[: self.sizes[0]], out, not_finite, callable_at(one.address, 4), step.ctypes.data, buffer.ctypes.data, (plan, step, one)
 
 
-class Epoch:
-    """One pass over the examples, in parts: run(first, last) does the chunks first <= number < last of `chunks`."""
+class Epochs:
+    """Passes over the examples of X and T; each is begun, then run in parts of its `chunks`.
 
-    def __init__(self, trainer: Trainer, X, T, order, sample_weight, settings, batch_size):
+    Parameters
+    ----------
+    settings : dict
+        "rule" and what the rule needs: momentum, beta_1, beta_2, epsilon, weight_decay, max_norm.
+    shuffle : bool
+        Whether each epoch takes the examples in a new order.
+    """
+
+    def __init__(self, trainer: Trainer, X, T, sample_weight, settings, batch_size, shuffle=False):
         self.trainer, self.X, self.T = trainer, X, T
         m = X.shape[0]
         self._chunks_each = -(-batch_size // CHUNK_ROWS)
         self.chunks = -(-m // batch_size) * self._chunks_each
-        self.seconds_guess = 6.0 * trainer.work * m / trainer.speed()
         self.room = room = trainer._room(batch_size)
-        self.sources = Source(X, trainer.dtype), Source(T, trainer.dtype, trainer.sizes[-1])
-        self.order, self.sample_weight = order, sample_weight
-        x, t = self.sources
-        whole = batch_size > CHUNK_ROWS or settings["rule"] == "store" or settings.get("max_norm") is not None
-        if whole:
+        self._sources = x, t = Source(X, trainer.dtype), Source(T, trainer.dtype, trainer.sizes[-1])
+        self._order = np.empty(m, np.int64) if shuffle else None
+        self._sample_weight = sample_weight
+        looks_only = settings["rule"] in ("store", "evaluate")
+        max_norm = settings.get("max_norm")
+        if batch_size > CHUNK_ROWS or settings["rule"] == "store" or max_norm is not None:
             room.own("gradients", trainer.model["parameters"].size, trainer.dtype)
-        self.shares = trainer._shares(
-            (2.0 if settings["rule"] == "evaluate" else 6.0) * trainer.work * min(batch_size, CHUNK_ROWS), 2, 1 << 30
-        )
+        work = (2.0 if settings["rule"] == "evaluate" else 6.0) * trainer.work
+        self.seconds_guess = work * m / trainer.speed()
+        self.shares = trainer._shares(work * min(batch_size, CHUNK_ROWS), 2, 1 << 30)
         room.own("scratch", self.shares * TILE_ROWS * panel_of(trainer.dtype), trainer.dtype)
-        keep = 1.0 - trainer.dropout if settings["rule"] not in ("store", "evaluate") else 1.0
+        dropout = 0.0 if looks_only else trainer.dropout
+        names = ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay", "max_norm")
         room.set(
             x_gather=x.gather,
             x_source=x.address,
             t_gather=t.gather,
             t_source=t.address,
-            order=0 if order is None else order.ctypes.data,
+            order=0 if self._order is None else self._order.ctypes.data,
+            shuffle=shuffle,
             sample_weight=0 if sample_weight is None else sample_weight.ctypes.data,
             loss=LOSSES[trainer.loss],
             l2=trainer.l2,
             m=m,
             batch_size=batch_size,
-            clip=settings.get("max_norm") is not None,
-            threshold=round((1.0 - keep) * 2**32),
-            keep=keep,
-            check=settings["check"],
+            clip=max_norm is not None,
+            threshold=round(dropout * 2**32),
+            keep=1.0 - dropout,
             rule=RULES[settings["rule"]],
+            **{name: settings.get(name) or 0.0 for name in names},
         )
-        names = ("learning_rate", "momentum", "beta_1", "beta_2", "epsilon", "weight_decay", "max_norm")
-        room.set(**{name: settings.get(name) or 0.0 for name in names})
-        room.set(seed=settings.get("seed", 0), updates=settings.get("updates", 0))
+        self.begin(check=True)
+
+    def begin(self, check=False, learning_rate=0.0, updates=0, order_seed=0, dropout_seed=0) -> None:
+        """Start a pass; with check it also looks for numbers in X and T that are not finite."""
+        self.room.set(
+            check=check,
+            learning_rate=learning_rate,
+            updates=updates,
+            order_seed=order_seed,
+            dropout_seed=dropout_seed,
+        )
         for name in ("losses", "squares", "not_finite"):
-            room.arrays[name][:] = 0
+            self.room.arrays[name].fill(0)
 
     def run(self, first: int, last: int) -> None:
         """Train on (or evaluate) a part of the epoch."""

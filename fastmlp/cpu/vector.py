@@ -259,21 +259,32 @@ def _emit_round(builder, vector, x):
     return builder.fsub(builder.fadd(x, magic), magic)
 
 
-def _emit_power_of_two(builder, vector, n):
-    digits, bits = (23, 32) if vector.element is types.float32 else (52, 64)
+def _emit_times_power_of_two(builder, vector, x, n):
+    single = vector.element is types.float32
+    if VECTOR_BYTES == 64:
+        flag = ir.IntType(vector.lanes)
+        signature = ir.FunctionType(x.type, [x.type] * 3 + [flag, ir.IntType(32)])
+        name = f"llvm.x86.avx512.mask.scalef.p{'s' if single else 'd'}.512"
+        function = cgutils.get_or_insert_function(builder.module, signature, name)
+        all_lanes, current_rounding = ir.Constant(flag, -1), ir.Constant(ir.IntType(32), 4)
+        return builder.call(function, [x, n, x, all_lanes, current_rounding])
+    # 2^(n + spare) is normal wherever x 2^n is not zero; the last product rounds
+    digits, bits, spare = (23, 32, 64) if single else (52, 64, 512)
     integers = ir.VectorType(ir.IntType(bits), vector.lanes)
-    if bits == 32:
+    n = builder.fadd(n, _constant(n.type, float(spare)))
+    if single:
         exponent = builder.fptosi(n, integers)
     else:  # few machines convert double to 64-bit integers: read them from the low digits of n + 1.5 * 2^52
         magic = 1.5 * 2.0**52
         shifted = builder.bitcast(builder.fadd(n, _constant(n.type, magic)), integers)
         exponent = builder.sub(shifted, _constant(integers, int(np.float64(magic).view(np.int64))))
     bias = _constant(integers, 2 ** (bits - digits - 2) - 1)
-    return builder.bitcast(builder.shl(builder.add(exponent, bias), _constant(integers, digits)), n.type)
+    power = builder.bitcast(builder.shl(builder.add(exponent, bias), _constant(integers, digits)), n.type)
+    return builder.fmul(builder.fmul(x, power), _constant(n.type, 2.0**-spare))
 
 
 _elementwise(formulas.round_to_integer, 1, _emit_round)
-_elementwise(formulas.power_of_two, 1, _emit_power_of_two)
+_elementwise(formulas.times_power_of_two, 2, _emit_times_power_of_two)
 
 
 @type_callable(formulas.where)
@@ -502,18 +513,19 @@ def call_pass(context, function, step, activations, share, shares):
 
 
 @intrinsic
-def prefetch(context, address):
-    """Ask for the cache line at a byte address, to be read soon."""
+def prefetch(context, A, index):
+    """Ask for the cache line of A[index], to be written soon."""
 
     def generate(context, builder, signature, args):
         byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
         function = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag]), "llvm.prefetch.p0"
         )
-        builder.call(function, [builder.inttoptr(args[0], byte), *(ir.Constant(flag, n) for n in (0, 3, 1))])
+        flags = [ir.Constant(flag, n) for n in (1, 3, 1)]  # to write, keep close, data
+        builder.call(function, [builder.bitcast(_address(context, builder, A, *args), byte), *flags])
         return context.get_dummy_value()
 
-    return types.void(types.intp), generate
+    return types.void(A, types.intp), generate
 
 
 # ---- the register tile ---------------------------------------------------------------------------------------------
