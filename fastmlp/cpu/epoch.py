@@ -30,6 +30,7 @@ from fastmlp.cpu.layout import (
     TILE_ROWS,
     UPDATE,
 )
+from fastmlp.cpu.team import assemble, dismiss, help_along, is_leader, lead
 from fastmlp.cpu.vector import (
     broadcast,
     call_gather,
@@ -213,18 +214,14 @@ def shuffle(order, m, seed):
         order[n], order[k] = order[k], order[n]
 
 
-@entry(parallel=True)
-def run_epoch(steps, first, last, shares):
-    """The chunks first <= number < last of the epoch that the step at the address `steps` describes.
-
-    A minibatch has ceil(batch_size / CHUNK_ROWS) chunks; an epoch is run in one call, or in several, one behind
-    another. Sums of the objective are left in the slots of losses and squares.
-    """
+@kernel
+def run_chunks(steps, first, last, threads):
+    """Lead the team through the chunks first <= number < last, or go alone when there is one thread."""
     step = record_at(steps, 0, STEP)
-    activations = step.activations
-    chunks = (step.batch_size + CHUNK_ROWS - 1) // CHUNK_ROWS
     if first == 0 and step.shuffle:
         shuffle(numbers_at(step.order, INT64), step.m, step.order_seed)
+    chunks = (step.batch_size + CHUNK_ROWS - 1) // CHUNK_ROWS
+    passes = 0
     for number in range(first, last):
         if number % chunks == 0:
             begin_minibatch(step, number // chunks)
@@ -233,8 +230,28 @@ def run_epoch(steps, first, last, shares):
         for phase in range(EXAMPLES, UPDATE + 1):
             if begin_phase(step, phase):
                 function = step.examples_pass if phase == EXAMPLES else step.weights_pass
-                if shares == 1:
+                if threads == 1:
                     call_pass(function, steps, step.activations, 0, 1)
                 else:
-                    for share in prange(shares):
-                        call_pass(function, steps, activations, np.int64(share), shares)
+                    passes += 1
+                    lead(step.team, passes, function, steps, step.activations, threads)
+
+
+@entry(parallel=True)
+def run_epoch(steps, first, last, threads):
+    """The chunks first <= number < last of the epoch that the step at the address `steps` describes.
+
+    A minibatch has ceil(batch_size / CHUNK_ROWS) chunks; an epoch is run in one call, or in several, one behind
+    another. Sums of the objective are left in the slots of losses and squares.
+    """
+    if threads == 1:
+        run_chunks(steps, first, last, 1)
+    else:
+        team, activations = record_at(steps, 0, STEP).team, record_at(steps, 0, STEP).activations
+        assemble(team)
+        for _ in prange(threads):
+            if is_leader(team):
+                run_chunks(steps, first, last, threads)
+                dismiss(team)
+            else:
+                help_along(team, steps, activations, threads)

@@ -85,6 +85,7 @@ STEP = np.dtype(
             "layers",
             "n_layers",
             "n_tiles",
+            "team",  # of the threads (see team.py)
             # X and the targets: the gather kernel and what it reads (see gather.py); their order, 0 for 0, 1, 2, ...;
             # the examples' weights (float64), 0 when there are none
             "x_gather",

@@ -12,6 +12,7 @@ from fastmlp.cpu.epoch import compiled_passes, run_epoch
 from fastmlp.cpu.gather import Source
 from fastmlp.cpu.layout import CHUNK_ROWS, LOSSES, RULES, STEP, aligned, from_panels, padded, to_panels
 from fastmlp.cpu.prediction import compiled_prediction, run_pass
+from fastmlp.cpu.team import new_team
 from fastmlp.cpu.vector import TILE_ROWS, VECTOR_BYTES, panel_of
 from fastmlp.inputs import not_finite_error
 
@@ -52,6 +53,7 @@ class Room:
             "not_finite": np.zeros(row_tiles, np.int64),
             "squares": np.zeros(plan.tiles),
             "norms": np.zeros(plan.tiles),
+            "team": new_team(),
         }
         self.arrays["mask"][: top["n_out"]] = 1
         self.step = np.zeros(1, STEP)

@@ -512,6 +512,41 @@ def call_pass(context, function, step, activations, share, shares):
     return types.void(*[types.intp] * 5), generate
 
 
+def _word(context, builder, address):
+    return builder.inttoptr(address, context.get_value_type(types.intp).as_pointer())
+
+
+@intrinsic
+def atomic_add(context, address, number):
+    """Add to the integer at an address, for all threads to see; returns what it was."""
+
+    def generate(context, builder, signature, args):
+        return builder.atomic_rmw("add", _word(context, builder, args[0]), args[1], "acq_rel")
+
+    return types.intp(types.intp, types.intp), generate
+
+
+@intrinsic
+def atomic_load(context, address):
+    """The integer at an address, and all that was written before it was."""
+
+    def generate(context, builder, signature, args):
+        return builder.load_atomic(_word(context, builder, args[0]), "acquire", 8)
+
+    return types.intp(types.intp), generate
+
+
+@intrinsic
+def atomic_store(context, address, number):
+    """Set the integer at an address, after all that was written before."""
+
+    def generate(context, builder, signature, args):
+        builder.store_atomic(args[1], _word(context, builder, args[0]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), generate
+
+
 @intrinsic
 def prefetch(context, A, index):
     """Ask for the cache line of A[index], to be written soon."""

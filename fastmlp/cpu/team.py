@@ -1,0 +1,78 @@
+"""How the threads of one parallel region work through an epoch's passes together.
+
+A region is entered once for hundreds of passes. The first thread to come leads: it announces a pass, cut into shares;
+every thread, the leader too, claims shares until none is left; the leader waits for those still at work and goes on.
+A thread that comes late, or never, is not waited for, so the region ends however many threads it is given. Which
+thread takes a share does not matter: a share writes only what is its own.
+
+The state is four words, a cache line apart: ENTERED counts the threads that came; CLAIM is the number of the pass
+times 2^32 plus the shares claimed, negative when all is over; FINISHED counts shares done; PASS is the address of the
+pass, which stands while a share of it is claimed and not finished.
+"""
+
+import numpy as np
+
+from fastmlp.cpu.compiling import kernel
+from fastmlp.cpu.vector import atomic_add, atomic_load, atomic_store, call_pass
+
+LINE = 64
+ENTERED, CLAIM, FINISHED, PASS = 0, LINE, 2 * LINE, 3 * LINE
+WORDS = 4 * LINE // 8
+SHIFT = 32
+CLOSED = -1
+
+
+def new_team() -> np.ndarray:
+    """The state of a team, before its first region."""
+    return np.zeros(WORDS, np.int64)
+
+
+@kernel
+def assemble(team):
+    """Prepare for a region; called before its threads start."""
+    atomic_store(team + ENTERED, 0)
+    atomic_store(team + CLAIM, 1 << (SHIFT - 1))  # a pass of which every share is taken
+
+
+@kernel
+def is_leader(team):
+    """Whether the calling thread is the first of the region."""
+    return atomic_add(team + ENTERED, 1) == 0
+
+
+@kernel
+def work_on(team, steps, activations, shares):
+    """Claim and do shares of the pass that is announced until none is left."""
+    while True:
+        claim = atomic_load(team + CLAIM)
+        if claim < 0 or claim & ((1 << SHIFT) - 1) >= shares:
+            return
+        share = atomic_add(team + CLAIM, 1) & ((1 << SHIFT) - 1)
+        if share >= shares:
+            return
+        call_pass(atomic_load(team + PASS), steps, activations, share, shares)
+        atomic_add(team + FINISHED, 1)
+
+
+@kernel
+def lead(team, number, function, steps, activations, shares):
+    """Announce pass `number`, work on it, and wait until it is done."""
+    atomic_store(team + FINISHED, 0)
+    atomic_store(team + PASS, function)
+    atomic_store(team + CLAIM, number << SHIFT)
+    work_on(team, steps, activations, shares)
+    while atomic_load(team + FINISHED) < shares:
+        pass
+
+
+@kernel
+def help_along(team, steps, activations, shares):
+    """Work on every pass that is announced until the region's work ends."""
+    while atomic_load(team + CLAIM) >= 0:
+        work_on(team, steps, activations, shares)
+
+
+@kernel
+def dismiss(team):
+    """End the region's work: no pass will follow."""
+    atomic_store(team + CLAIM, CLOSED)
