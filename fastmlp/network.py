@@ -43,7 +43,8 @@ def _generator(random_state: Any) -> Any:
     whole = isinstance(random_state, (int, np.integer)) and random_state >= 0
     if random_state is None or whole:
         return np.random.default_rng(random_state)
-    raise ValueError(f"random_state is {random_state!r}; None, an int >= 0, a numpy Generator or RandomState is allowed")
+    allowed = "None, an int >= 0, a numpy Generator or RandomState"
+    raise ValueError(f"random_state is {random_state!r}; {allowed} is allowed")
 
 
 class Network:
@@ -131,6 +132,7 @@ class Network:
         self._optimizer: Optimizer | None = None
         self._updates = 0
         self._epochs = 0
+        self._one_row = (1, self._sizes[0])
         self._lock = threading.RLock()
         self._trainer = self._make_trainer()
         self._set_parameters(*self._start())
@@ -149,7 +151,7 @@ class Network:
     @staticmethod
     def _resolve(device: str) -> str:
         if device == "cuda":
-            raise ValueError("device is 'cuda'; this version of fastmlp has no CUDA backend: 'cpu' and 'auto' are allowed")
+            raise ValueError("device is 'cuda'; this version has no CUDA backend: 'cpu' and 'auto' are allowed")
         return "cpu"
 
     def _make_trainer(self) -> Any:
@@ -166,10 +168,11 @@ class Network:
                 weights.append(self._rng.normal(0.0, 0.01, (n_in, n_out)))
                 biases.append(self._rng.normal(0.0, 0.01, n_out))
                 continue
-            bound = math.sqrt(6 / (n_in + n_out))
-            glorot = self._init == "glorot"
-            draw, scale = (self._rng.uniform, (-bound, bound)) if glorot else (self._rng.normal, (0.0, math.sqrt(2 / n_in)))
-            weights.append(draw(*scale, (n_in, n_out)))
+            if self._init == "glorot":
+                bound = math.sqrt(6 / (n_in + n_out))
+                weights.append(self._rng.uniform(-bound, bound, (n_in, n_out)))
+            else:
+                weights.append(self._rng.normal(0.0, math.sqrt(2 / n_in), (n_in, n_out)))
             biases.append(np.zeros(n_out))
         return [w.astype(self._dtype) for w in weights], [b.astype(self._dtype) for b in biases]
 
@@ -254,11 +257,12 @@ class Network:
             array.flags.writeable = False
         return tuple(arrays)
 
-    def _check_parameters(self, name: str, values: Any, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
+    def _check_parameters(self, name: str, values: Any, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
         try:
             arrays = [inputs.as_array(value, f"{name}[{k}]") for k, value in enumerate(values)]
         except TypeError:
-            raise ValueError(f"{name} is {type(values).__name__}; a sequence of {len(shapes)} arrays is allowed") from None
+            found = type(values).__name__
+            raise ValueError(f"{name} is {found}; a sequence of {len(shapes)} arrays is allowed") from None
         if [a.shape for a in arrays] != shapes:
             raise ValueError(f"{name} have the shapes {[a.shape for a in arrays]}; {shapes} are allowed")
         converted = []
@@ -274,7 +278,7 @@ class Network:
         self._optimizer = None
 
     def __repr__(self) -> str:
-        parts = [f"{list(self._sizes)}", f"activation={self._activation!r}", f"output={self._output!r}", f"loss={self._loss!r}"]
+        parts = [f"{list(self._sizes)}", *(f"{name}={getattr(self, name)!r}" for name in ("activation", "output", "loss"))]
         defaults = {"l2": 0.0, "init": "small", "dtype": "float32", "dropout": 0.0}
         parts += [f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value]
         return f"Network({', '.join(parts)})"
@@ -317,8 +321,8 @@ class Network:
         ValueError
             When X or out has a wrong shape or dtype, or X holds a number that is not finite.
         """
-        if out is None and type(X) is np.ndarray and X.shape == (1, self._sizes[0]) and X.dtype in inputs.NUMBERS:
-            return self._trainer.forward_one(X[0])
+        if out is None and type(X) is np.ndarray and X.shape == self._one_row and X.dtype.kind in "fiub":
+            return self._trainer.forward_one(X)
         X = inputs.as_examples(X, self._sizes[0])
         shape = (X.shape[0], self._sizes[-1])
         if out is None:

@@ -33,6 +33,9 @@ def show_versions() -> None:
 def warmup(dtypes: tuple[str, ...] = ("float32", "float64")) -> None:
     """Compile the kernels, or load them from disk, so that no later call waits for it.
 
+    X and T of other dtypes than the network's, sparse matrices and integer labels other than int64 each have a small
+    kernel of their own, which is still compiled when it is first met.
+
     Parameters
     ----------
     dtypes : tuple of str, default=("float32", "float64")
@@ -41,8 +44,9 @@ def warmup(dtypes: tuple[str, ...] = ("float32", "float64")) -> None:
     from fastmlp.optimizers import SGD
 
     for dtype in dtypes:
-        X = np.zeros((300, 4), dtype)
-        network = Network([4, 3, 2], dtype=dtype, random_state=0)
-        network.train(X, X[:, :2], optimizer=SGD(0.1), epochs=1)
+        X = np.zeros((40000, 4), dtype)  # enough rows for more than one thread
+        network = Network([4, 3, 2], output="softmax", loss="log_loss", dtype=dtype, random_state=0)
+        for T in (np.zeros(300, np.int64), np.eye(2, dtype=dtype)[[0] * 300]):
+            network.train(X[:300], T, optimizer=SGD(0.1), epochs=1)
         network.forward(X)
         network.forward(X[:1])

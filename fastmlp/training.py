@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastmlp.inputs import not_finite_error
-from fastmlp.optimizers import LBFGS, Adam, GradientDescent, Optimizer, SGD, moments, rule
+from fastmlp.optimizers import LBFGS, SGD, Adam, GradientDescent, Optimizer, moments, rule
 
 if TYPE_CHECKING:
     from fastmlp.network import Network

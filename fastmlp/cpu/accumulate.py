@@ -2,7 +2,6 @@
 
 from fastmlp.cpu.compiling import inlined, kernel
 from fastmlp.cpu.layout import ADAM, DESCENT, LAYER, MEASURE, NESTEROV, STEP, STORE, SUM
-from fastmlp.cpu.work import open_work
 from fastmlp.cpu.vector import (
     broadcast,
     lane_sum,
@@ -14,8 +13,8 @@ from fastmlp.cpu.vector import (
     outer_product,
     panel_width,
     plus_row,
-    prefetch,
     plus_tile,
+    prefetch,
     record_at,
     store,
     store_tile,
@@ -25,6 +24,7 @@ from fastmlp.cpu.vector import (
     wide_row,
     wide_tile,
 )
+from fastmlp.cpu.work import open_work
 from fastmlp.formulas import (
     adam_mean,
     adam_square,

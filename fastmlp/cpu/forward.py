@@ -22,11 +22,11 @@ SUM_PANELS = 4
 
 @inlined
 def forward(layer, activation, parameters, A, begin, end):
-    """z_j = sum_i W_ji a_i + b_j, a_j = f(z_j) (eq. 7, f named by `activation`) for the examples begin <= r < end, whole tiles of them.
+    """z_j = sum_i W_ji a_i + b_j, a_j = f(z_j) (eq. 7) for the examples begin <= r < end, whole tiles of them.
 
-    A holds the layer below at layer.a_in, (rows, n_in) in panels; the layer's z or a is written at layer.a_out,
-    (rows, n_out) in panels. Reads parameters. The caller owns the rows begin..end of both, and no one else writes
-    them.
+    f is named by `activation`. A holds the layer below at layer.a_in, (rows, n_in) in panels; a is written at
+    layer.a_out, (rows, n_out) in panels. Reads parameters. The caller owns the rows begin..end of both, and no one
+    else writes them.
     """
     P, V = panel_width(A), lanes(A)
     for p in range(layer.out_panels):

@@ -26,12 +26,10 @@ from fastmlp.cpu.vector import (
     row_bytes,
     store_tile,
     tile_rows,
-    tile_vectors,
     wide_row,
     wide_tile,
 )
 from fastmlp.cpu.work import INT64
-
 
 
 @kernel

@@ -19,7 +19,7 @@ LINE = 64
 ENTERED, CLAIM, FINISHED, PASS = 0, LINE, 2 * LINE, 3 * LINE
 WORDS = 4 * LINE // 8
 SHIFT = 32
-CLOSED = -1
+CLOSED = -(1 << 62)  # so low that late claims, which add one each, leave it negative
 
 
 def new_team() -> np.ndarray:
@@ -41,15 +41,19 @@ def is_leader(team):
 
 
 @kernel
+def is_open(claim, shares):
+    """Whether a share is left."""
+    return claim >= 0 and claim & ((1 << SHIFT) - 1) < shares
+
+
+@kernel
 def work_on(team, steps, activations, shares):
     """Claim and do shares of the pass that is announced until none is left."""
-    while True:
-        claim = atomic_load(team + CLAIM)
-        if claim < 0 or claim & ((1 << SHIFT) - 1) >= shares:
+    while is_open(atomic_load(team + CLAIM), shares):
+        claim = atomic_add(team + CLAIM, 1)  # another pass may have been announced, or the end, since the line above
+        if not is_open(claim, shares):
             return
-        share = atomic_add(team + CLAIM, 1) & ((1 << SHIFT) - 1)
-        if share >= shares:
-            return
+        share = claim & ((1 << SHIFT) - 1)
         call_pass(atomic_load(team + PASS), steps, activations, share, shares)
         atomic_add(team + FINISHED, 1)
 

@@ -18,17 +18,19 @@ from fastmlp.inputs import not_finite_error
 
 Arrays = list[np.ndarray]
 
-# What starting and joining the threads costs (seconds, measured), by Numba's threading layer, and a cautious guess of
-# one core's speed: below a few starts' worth of work one thread is faster.
-REGION_SECONDS = {"omp": 1.5e-6, "tbb": 3e-6, "workqueue": 70e-6}
+# Measured, in seconds: announcing a pass to the threads of a region and waiting for its end; starting and ending a
+# region, by Numba's threading layer. A few of these worth of work are left to one thread, judged by a cautious guess
+# of its operations a second for each byte of a vector.
+PASS_SECONDS = 1.5e-6
+REGION_SECONDS = {"omp": 2e-6, "tbb": 5e-6, "workqueue": 100e-6}
 OPERATIONS_PER_VECTOR_BYTE = 4e9
 
 
 def region_seconds() -> float:
     """The cost of a parallel region on the threading layer in use (or, before the first one, on OpenMP)."""
     try:
-        return REGION_SECONDS.get(numba.threading_layer(), 3e-6)
-    except ValueError:
+        return REGION_SECONDS[numba.threading_layer()]
+    except (ValueError, KeyError):
         return REGION_SECONDS["omp"]
 
 
@@ -42,7 +44,7 @@ class Room:
         outputs = int(top["out_panels"]) * panel
         row_tiles = plan.rows // TILE_ROWS
         self.plan = plan
-        self.arrays: dict[str, np.ndarray] = {
+        self.arrays = {
             "layers": plan.layers,
             "activations": aligned(plan.activations, dtype),
             "deltas": aligned(plan.activations, dtype),
@@ -105,9 +107,9 @@ class Trainer:
             "first": aligned(0, dtype),
             "second": aligned(0, dtype),
         }
-        self._rooms: dict[int, Room] = {}
-        self._remembered: np.ndarray | None = None
-        self._one: tuple | None = None
+        self._rooms = {}
+        self._remembered = self.model["parameters"].copy()
+        self._one = None
         self._one_lock = threading.Lock()
 
     # ---- parameters and the optimizer's state, as arrays of the lecture's shapes -----------------------------------
@@ -151,11 +153,7 @@ class Trainer:
 
     def remember(self) -> None:
         """Keep a copy of the weights and biases, for `largest_change` and `go_back`."""
-        parameters = self.model["parameters"]
-        if self._remembered is None:
-            self._remembered = parameters.copy()
-        else:
-            np.copyto(self._remembered, parameters)
+        np.copyto(self._remembered, self.model["parameters"])
 
     def largest_change(self) -> float:
         """The largest change of a weight or bias since `remember`."""
@@ -205,11 +203,11 @@ class Trainer:
         """A cautious guess of one core's speed in operations a second."""
         return OPERATIONS_PER_VECTOR_BYTE * VECTOR_BYTES / self.dtype.itemsize
 
-    def _shares(self, flops: float, regions: int, most: int) -> int:
-        """Threads worth starting for so many operations, cut by so many parallel regions into `most` parts at most."""
+    def _threads(self, operations: float, passes: int, most: int) -> int:
+        """Threads worth starting for so many operations in so many passes, each of `most` parts at most."""
         threads = min(numba.get_num_threads(), most)
-        gain = flops / self.speed() * (1 - 1 / threads)
-        return threads if gain > 3 * regions * region_seconds() else 1
+        gain = operations / self.speed() * (1 - 1 / threads)
+        return threads if gain > 3 * (passes * PASS_SECONDS + region_seconds()) else 1
 
     def epochs(self, X, T, sample_weight, settings: dict[str, Any], batch_size: int, shuffle: bool) -> "Epochs":
         """Training passes over the examples of X and T."""
@@ -278,7 +276,7 @@ class Trainer:
         if m == 0:
             return out
         chunk = min(m, CHUNK_ROWS // 2)
-        shares = self._shares(2.0 * self.work * m, 1, -(-m // chunk))
+        shares = self._threads(2.0 * self.work * m, 1, -(-m // chunk))
         plan = _layout.layout(self.sizes, self.activation, self.output, self.dtype, chunk)
         source = Source(X, self.dtype)
         panel = panel_of(self.dtype)
@@ -311,7 +309,7 @@ class Trainer:
         return out
 
     def forward_one(self, x: np.ndarray) -> np.ndarray:
-        """h_{W,b}(x) for one example x, (n_in,); the output is (1, n_out)."""
+        """h_{W,b}(x) for one example x, (1, n_in); the output is (1, n_out)."""
         with self._one_lock:
             if self._one is None:
                 self._one = self._prepare_one()
@@ -320,7 +318,7 @@ class Trainer:
             run(address, place, 0, 1)
             if not_finite[0]:
                 not_finite[0] = 0
-                raise not_finite_error(x.reshape(1, -1), self.dtype, "X") or FloatingPointError("X changed")
+                raise not_finite_error(x, self.dtype, "X") or FloatingPointError("X changed while it was read")
             return out.copy()
 
     def _prepare_one(self) -> tuple:
@@ -336,7 +334,8 @@ class Trainer:
         begin = len(plan.layers) % 2 * room
         out = buffer[begin : begin + self.sizes[-1]].reshape(1, -1)
         _, one = compiled_prediction(self.dtype)
-        return buffer[: self.sizes[0]], out, not_finite, callable_at(one.address, 4), step.ctypes.data, buffer.ctypes.data, (plan, step, one)
+        stage, run = buffer[: self.sizes[0]].reshape(1, -1), callable_at(one.address, 4)
+        return stage, out, not_finite, run, step.ctypes.data, buffer.ctypes.data, (plan, step, one)
 
 
 class Epochs:
@@ -365,8 +364,8 @@ class Epochs:
             room.own("gradients", trainer.model["parameters"].size, trainer.dtype)
         work = (2.0 if settings["rule"] == "evaluate" else 6.0) * trainer.work
         self.seconds_guess = work * m / trainer.speed()
-        self.shares = trainer._shares(work * min(batch_size, CHUNK_ROWS), 2, 1 << 30)
-        room.own("scratch", self.shares * TILE_ROWS * panel_of(trainer.dtype), trainer.dtype)
+        self.threads = trainer._threads(work * m, 2 * self.chunks, 1 << 30)
+        room.own("scratch", self.threads * TILE_ROWS * panel_of(trainer.dtype), trainer.dtype)
         dropout = 0.0 if looks_only else trainer.dropout
         names = ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay", "max_norm")
         room.set(
@@ -403,7 +402,7 @@ class Epochs:
 
     def run(self, first: int, last: int) -> None:
         """Train on (or evaluate) a part of the epoch."""
-        run_epoch(self.room.step.ctypes.data, first, last, self.shares)
+        run_epoch(self.room.step.ctypes.data, first, last, self.threads)
 
     def examples(self, chunks: int) -> int:
         """How many examples are in the first so many chunks."""

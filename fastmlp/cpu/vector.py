@@ -171,7 +171,9 @@ def _llvm(builder, name, value_type, *args):
     """Call an LLVM intrinsic that is overloaded on one vector type."""
     element = {"float": "f32", "double": "f64"}[str(value_type.element)]
     function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(value_type, [value_type] * len(args)), f"llvm.{name}.v{value_type.count}{element}"
+        builder.module,
+        ir.FunctionType(value_type, [value_type] * len(args)),
+        f"llvm.{name}.v{value_type.count}{element}",
     )
     return builder.call(function, args)
 
@@ -600,16 +602,16 @@ def outer_product(context, acc, A, a, stride, B, b):
     def generate(context, builder, signature, args):
         acc_value, A_value, a_value, stride_value, B_value, b_value = args
         vector = _vector_ir(acc.vector)
-        b_vectors = [
-            _load(context, builder, B, B_value, _offset(builder, b_value, context.get_constant(types.intp, acc.vector.lanes), v), vector)
-            for v in range(acc.vectors)
-        ]
+        width = context.get_constant(types.intp, acc.vector.lanes)
+        b_places = [_offset(builder, b_value, width, v) for v in range(acc.vectors)]
+        b_vectors = [_load(context, builder, B, B_value, place, vector) for place in b_places]
         for i in range(acc.rows):
             number = builder.load(_address(context, builder, A, A_value, _offset(builder, a_value, stride_value, i)))
             a_vector = _splat(builder, number, acc.vector.lanes)
             for v in range(acc.vectors):
                 place = i * acc.vectors + v
-                total = _llvm(builder, "fmuladd", vector, a_vector, b_vectors[v], builder.extract_value(acc_value, place))
+                so_far = builder.extract_value(acc_value, place)
+                total = _llvm(builder, "fmuladd", vector, a_vector, b_vectors[v], so_far)
                 acc_value = builder.insert_value(acc_value, total, place)
         return acc_value
 
