@@ -278,10 +278,9 @@ class Network:
         self._optimizer = None
 
     def __repr__(self) -> str:
-        parts = [f"{list(self._sizes)}", *(f"{name}={getattr(self, name)!r}" for name in ("activation", "output", "loss"))]
         defaults = {"l2": 0.0, "init": "small", "dtype": "float32", "dropout": 0.0}
-        parts += [f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value]
-        return f"Network({', '.join(parts)})"
+        names = ["activation", "output", "loss", *(n for n, value in defaults.items() if getattr(self, n) != value)]
+        return f"Network({', '.join([str(list(self._sizes)), *(f'{n}={getattr(self, n)!r}' for n in names)])})"
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:

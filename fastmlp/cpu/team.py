@@ -13,7 +13,12 @@ pass, which stands while a share of it is claimed and not finished.
 import numpy as np
 
 from fastmlp.cpu.compiling import kernel
-from fastmlp.cpu.vector import atomic_add, atomic_load, atomic_store, call_pass
+from fastmlp.cpu.vector import atomic_add, atomic_load, atomic_store, call_pass, yield_processor
+
+# Looks at a word before the processor is offered to others: a pass of the other threads ends sooner than this unless
+# there are more threads than processors. There is no pause instruction between the looks: hypervisors take a virtual
+# processor away that pauses much.
+LOOKS = 5000
 
 LINE = 64
 ENTERED, CLAIM, FINISHED, PASS = 0, LINE, 2 * LINE, 3 * LINE
@@ -65,15 +70,23 @@ def lead(team, number, function, steps, activations, shares):
     atomic_store(team + PASS, function)
     atomic_store(team + CLAIM, number << SHIFT)
     work_on(team, steps, activations, shares)
+    looks = 0
     while atomic_load(team + FINISHED) < shares:
-        pass
+        looks += 1
+        if looks > LOOKS:
+            yield_processor()
 
 
 @kernel
 def help_along(team, steps, activations, shares):
     """Work on every pass that is announced until the region's work ends."""
-    while atomic_load(team + CLAIM) >= 0:
+    looks, seen = 0, atomic_load(team + CLAIM)
+    while seen >= 0:
         work_on(team, steps, activations, shares)
+        before, seen = seen, atomic_load(team + CLAIM)
+        looks = looks + 1 if seen == before else 0
+        if looks > LOOKS:
+            yield_processor()
 
 
 @kernel

@@ -9,8 +9,10 @@ pointer to numbers (numbers_at), and all indices are in elements of it.
 Nothing here checks bounds: callers own the shapes, and every buffer is padded to whole tiles (see layout.py).
 """
 
+import ctypes
 import math
 import operator
+import sys
 
 import llvmlite.binding
 import numba
@@ -547,6 +549,28 @@ def atomic_store(context, address, number):
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp), generate
+
+
+def _yield_function() -> int:
+    """The address of the operating system's call that lets another thread run."""
+    library, name = (ctypes.windll.kernel32, "SwitchToThread") if sys.platform == "win32" else (None, "sched_yield")
+    library = library or ctypes.CDLL(None)
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+
+
+llvmlite.binding.add_symbol("fastmlp_yield", _yield_function())
+
+
+@intrinsic
+def yield_processor(context):
+    """Let another thread of the machine run, if one waits for this processor."""
+
+    def generate(context, builder, signature, args):
+        signature_ir = ir.FunctionType(ir.IntType(32), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, signature_ir, "fastmlp_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 @intrinsic
