@@ -20,6 +20,8 @@ def is_sparse(X: Any) -> bool:
 
 def as_array(X: Any, name: str) -> np.ndarray:
     """X as an array of a dtype that can be gathered from; only lists, frames and exotic dtypes are copied."""
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError(f"{name} is a masked array with masked entries; arrays without missing values are allowed")
     if X is None:
         raise ValueError(f"{name} is None; an array of real numbers is allowed")
     if not isinstance(X, np.ndarray):
@@ -43,6 +45,8 @@ def as_examples(X: Any, columns: int, name: str = "X", rows: int | None = None) 
     """X as an array or CSR matrix of shape (m, columns); see `as_array`."""
     if is_sparse(X):
         X = X.tocsr()
+        if X.dtype.kind not in "biuf":
+            raise ValueError(f"{name} has dtype {X.dtype.name}; real numbers are allowed")
         if X.dtype not in NUMBERS or X.dtype == np.float16:
             X = X.astype(np.float64)
         X.check_format(full_check=True)
@@ -117,7 +121,7 @@ def as_sample_weight(sample_weight: Any, rows: int, name: str = "sample_weight")
         raise ValueError(f"{name} holds {wrong}; finite numbers >= 0 are allowed")
     if not weight.any():
         raise ValueError(f"{name} is 0.0 everywhere; at least one weight must be positive")
-    return weight
+    return weight / weight.max()  # means do not change, and float32 holds the result
 
 
 def not_finite_error(X: Any, dtype: np.dtype, name: str) -> ValueError | None:

@@ -4,7 +4,7 @@ import copy
 import math
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ DTYPES = ("float32", "float64")
 
 
 def _choose(name: str, value: Any, allowed: Sequence[str]) -> Any:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} is {value!r}; {', '.join(map(repr, allowed))} are allowed")
     return value
 
@@ -30,7 +30,7 @@ def _choose(name: str, value: Any, allowed: Sequence[str]) -> Any:
 def _number(name: str, value: Any, allowed: str, holds: Callable[[float], bool]) -> float:
     try:
         right = not isinstance(value, (str, bytes)) and math.isfinite(value) and holds(value)
-    except TypeError:
+    except (TypeError, OverflowError):
         right = False
     if not right:
         raise ValueError(f"{name} is {value!r}; {allowed} is allowed")
@@ -118,7 +118,7 @@ class Network:
         self._l2 = _number("l2", l2, "a finite number >= 0", lambda x: x >= 0)
         self._init = _choose("init", init, INITS)
         try:
-            named = np.dtype(dtype).name
+            named = str(dtype) if dtype is None else np.dtype(dtype).name
         except TypeError:
             named = str(dtype)
         self._dtype = _choose("dtype", named, DTYPES)
@@ -132,6 +132,7 @@ class Network:
         self._optimizer: Optimizer | None = None
         self._updates = 0
         self._epochs = 0
+        self._training = False
         self._one_row = (1, self._sizes[0])
         self._lock = threading.RLock()
         self._trainer = self._make_trainer()
@@ -284,7 +285,7 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
-            state = {k: v for k, v in self.__dict__.items() if k not in ("_trainer", "_lock")}
+            state = {k: v for k, v in self.__dict__.items() if k not in ("_trainer", "_lock")} | {"_training": False}
             state["parameters"] = self._trainer.parameters()
             state["moments"] = self._trainer.moments()
             state["_rng"] = copy.deepcopy(self._rng)
@@ -390,7 +391,7 @@ class Network:
         validation: tuple[Any, Any] | None = None,
         patience: int | None = None,
         callbacks: Sequence[Callable[["Network", "History"], Any]] = (),
-        progress: bool | Literal["notebook"] = False,
+        progress: bool = False,
     ) -> "History":
         """Train for some epochs, each one pass over the m examples.
 
@@ -429,6 +430,8 @@ class Network:
         ------
         ValueError
             When an argument is wrong; nothing has been changed then.
+        RuntimeError
+            When it is called by a callback of a training of the same network.
         DivergenceError
             When the objective or a weight is no longer finite; the weights are those after the last epoch at whose
             end they were.
@@ -443,6 +446,6 @@ class Network:
                 optimizer,
                 batch_size,
                 epochs,
-                training.Settings(shuffle, tol, validation, patience, tuple(callbacks), progress),
+                training.Settings(shuffle, tol, validation, patience, callbacks, progress),
                 sample_weight,
             )

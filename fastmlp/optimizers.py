@@ -12,7 +12,7 @@ def _check(optimizer: Any, name: str, allowed: str, holds: Callable[[float], boo
     value = getattr(optimizer, name)
     try:
         right = not isinstance(value, (str, bytes)) and math.isfinite(value) and holds(value)
-    except TypeError:
+    except (TypeError, OverflowError):
         right = False
     if not right:
         raise ValueError(f"{type(optimizer).__name__}: {name} is {value!r}; {allowed} is allowed")

@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,8 @@ class History:
     seconds : float
         Time taken.
     stopped : {"epochs", "tol", "patience", "callback", "interrupted"}
-        Why training ended. L-BFGS that finds a minimum by itself says "tol".
+        Why training ended. L-BFGS says "tol" when it ends by itself, at a minimum or where its line search finds no
+        better point at this precision, and "epochs" also when its max_evaluations are used up.
     """
 
     objective: list[float] = field(default_factory=list)
@@ -56,7 +57,7 @@ class Settings:
     tol: float | None
     validation: Any
     patience: int | None
-    callbacks: tuple[Callable[[Any, History], Any], ...]
+    callbacks: Sequence[Callable[[Any, History], Any]]
     progress: Any
 
 
@@ -78,7 +79,7 @@ class Watch:
                 if error is not None:
                     raise error
         self.best = math.inf
-        self.best_epoch = -1
+        self.best_epoch = 0
         self.best_state: Any = None
         self.started = time.perf_counter()
 
@@ -96,11 +97,12 @@ class Watch:
             if settings.patience is not None:
                 if history.validation[-1] < self.best:
                     self.best, self.best_epoch = history.validation[-1], history.n_epochs
-                    self.best_state = network._trainer.snapshot()
+                    self.best_state = _snapshot(network)
                 elif history.n_epochs - self.best_epoch >= settings.patience:
                     stopped = stopped or "patience"
         for callback in settings.callbacks:
-            if callback(network, history) is True:
+            answer = callback(network, history)
+            if isinstance(answer, (bool, np.bool_)) and answer:
                 stopped = "callback"
         if stopped is not None:
             history.stopped = stopped
@@ -109,7 +111,7 @@ class Watch:
     def training_ends(self) -> History:
         """With patience the best weights stand."""
         if self.best_state is not None and self.best_epoch != self.history.n_epochs:
-            self.network._trainer.restore(self.best_state)
+            _restore(self.network, self.best_state)
         self.history.seconds = time.perf_counter() - self.started
         return self.history
 
@@ -132,13 +134,18 @@ def train(
     _check_counts(epochs, settings)
     if isinstance(optimizer, LBFGS) and network.dropout > 0:
         raise ValueError(f"dropout is {network.dropout}; LBFGS allows 0.0 only, for its objective must not change")
+    if network._training:
+        raise RuntimeError("train was called by a callback of a training of the same network, which goes on after it")
     watch = Watch(network, settings)
     run = _lbfgs if isinstance(optimizer, LBFGS) else _descend
     with _progress_bar(settings.progress, epochs, X.shape[0]) as bar:
         try:
+            network._training = True
             run(network, X, T, weight, optimizer, batch_size, epochs, watch, bar)
         except KeyboardInterrupt:
             watch.history.stopped = "interrupted"
+        finally:
+            network._training = False
     return watch.training_ends()
 
 
@@ -167,9 +174,9 @@ def _check_counts(epochs: Any, settings: Settings) -> None:
             raise ValueError(f"patience is {patience!r}; None or an integer >= 1 is allowed")
         if settings.validation is None:
             raise ValueError(f"patience is {patience} and validation is None; patience needs validation=(X, T)")
-    for callback in settings.callbacks:
-        if not callable(callback):
-            raise ValueError(f"callbacks hold {callback!r}; callables of (network, history) are allowed")
+    if not isinstance(settings.callbacks, Sequence) or not all(map(callable, settings.callbacks)):
+        allowed = "a sequence of callables of (network, history)"
+        raise ValueError(f"callbacks is {settings.callbacks!r}; {allowed} is allowed")
 
 
 def _learning_rate(optimizer: Any, epoch: int) -> float:
@@ -200,11 +207,9 @@ def _descend(
 ) -> None:
     """GradientDescent, SGD and Adam."""
     trainer = network._trainer
+    before = _snapshot(network), copy.deepcopy(_rng_state(network._rng))
     if network._optimizer != optimizer:
-        trainer.start_moments(moments(optimizer))
-        network._updates = network._epochs = 0
-        network._optimizer = optimizer
-    before = trainer.snapshot(), network._updates, network._epochs, copy.deepcopy(_rng_state(network._rng))
+        _start_optimizer(network, optimizer)
     shuffle = watch.settings.shuffle and not isinstance(optimizer, GradientDescent)
     drops = network.dropout > 0 and len(network.sizes) > 2
     names = ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay")
@@ -221,45 +226,62 @@ def _descend(
             order_seed=_seed(network._rng) if shuffle else 0,
             dropout_seed=_seed(network._rng) if drops else 0,
         )
-        done = 0
         try:
-            while done < epoch.chunks:
-                begin = time.perf_counter()
-                last = min(epoch.chunks, done + max(1, int(SLICE_SECONDS / seconds_a_chunk)))
-                epoch.run(done, last)
-                seconds_a_chunk = max((time.perf_counter() - begin) / (last - done), 1e-9)
-                bar(epoch.examples(last) - epoch.examples(done))
-                done = last
-                objective = epoch.objective()
-                if not math.isfinite(objective):
+            while epoch.done < epoch.chunks:
+                begin, done = time.perf_counter(), epoch.done
+                epoch.run(min(epoch.chunks, done + max(1, int(SLICE_SECONDS / seconds_a_chunk))))
+                seconds_a_chunk = max((time.perf_counter() - begin) / (epoch.done - done), 1e-9)
+                bar(epoch.examples(epoch.done) - epoch.examples(done))
+                if not math.isfinite(epoch.objective()):
                     break
         finally:
-            network._updates += epoch.updates(done)
-            if not (math.isfinite(epoch.objective() if done < epoch.chunks else objective) and trainer.is_finite()):
+            network._updates += epoch.updates()
+            objective = epoch.objective()
+            if not (math.isfinite(objective) and trainer.is_finite()):
                 _recover(network, epoch, optimizer, before)
         network._epochs += 1
-        if watch.epoch_ends(objective):
+        stop = watch.epoch_ends(objective)
+        if network._optimizer is None:  # a callback has assigned weights or biases
+            _start_optimizer(network, optimizer)
+        if stop:
             return
+
+
+def _start_optimizer(network: "Network", optimizer: Any) -> None:
+    """Fresh state for an optimizer."""
+    network._trainer.start_moments(moments(optimizer))
+    network._updates = network._epochs = 0
+    network._optimizer = optimizer
+
+
+def _snapshot(network: "Network") -> tuple[Any, ...]:
+    """What training changes, but for the generator."""
+    return network._trainer.snapshot(), network._optimizer, network._updates, network._epochs
+
+
+def _restore(network: "Network", snapshot: tuple[Any, ...]) -> None:
+    """Go back to a snapshot."""
+    arrays, network._optimizer, network._updates, network._epochs = snapshot
+    network._trainer.restore(arrays)
 
 
 def _rng_state(rng: Any) -> Any:
     return rng.bit_generator.state if hasattr(rng, "bit_generator") else rng.get_state()
 
 
-def _recover(network: "Network", epoch: Any, optimizer: Any, before: tuple[Any, int, int, Any]) -> None:
+def _recover(network: "Network", epoch: Any, optimizer: Any, before: tuple[Any, Any]) -> None:
     """Raise what explains numbers that are not finite: the data, and nothing has been changed; or divergence."""
-    trainer = network._trainer
     try:
         epoch.refuse_not_finite()
     except ValueError:
-        snapshot, network._updates, network._epochs, state = before
-        trainer.restore(snapshot)
+        snapshot, state = before
+        _restore(network, snapshot)
         if hasattr(network._rng, "bit_generator"):
             network._rng.bit_generator.state = state
         else:
             network._rng.set_state(state)
         raise
-    trainer.go_back()
+    network._trainer.go_back()
     network._optimizer = None
     raise DivergenceError(
         f"training diverged in epoch {network._epochs + 1}: the objective or a weight is no longer finite. The weights "
@@ -283,7 +305,6 @@ def _lbfgs(
     from scipy.optimize import minimize
 
     trainer = network._trainer
-    network._optimizer = None
     shapes = [array.shape for arrays in trainer.parameters() for array in arrays]
     ends = np.cumsum([math.prod(shape) for shape in shapes])
 
@@ -301,6 +322,10 @@ def _lbfgs(
         return objective, np.concatenate([array.ravel() for array in [*dW, *db]], dtype=np.float64)
 
     iterate = flat()
+    objective, _ = evaluate(iterate)  # refuses X and T that are not finite before anything changes
+    if not math.isfinite(objective):
+        raise DivergenceError(f"the objective is {objective} at the start; try X and T scaled to about -1 ... 1")
+    network._optimizer = None
     trainer.remember()
 
     def iteration_ends(intermediate_result: Any) -> None:
@@ -322,8 +347,8 @@ def _lbfgs(
     }
     try:
         if epochs > 0:
-            minimize(evaluate, iterate, jac=True, method="L-BFGS-B", callback=iteration_ends, options=options)
-            if watch.history.stopped == "epochs" and watch.history.n_epochs < epochs:
+            result = minimize(evaluate, iterate, jac=True, method="L-BFGS-B", callback=iteration_ends, options=options)
+            if watch.history.stopped == "epochs" and watch.history.n_epochs < epochs and result.status != 1:
                 watch.history.stopped = "tol"
     finally:
         put(iterate)

@@ -607,3 +607,117 @@ def test_optimizer_has_no_default():
     net = network([4, 3])
     with pytest.raises(TypeError):
         net.train(*data(net, 5))
+
+
+LOOKS = [(40, 8, 8), (300, 60, 64), (600, 512, 256), (300, 300, None)]
+
+
+@pytest.mark.parametrize(("m", "m_validation", "batch_size"), LOOKS)
+def test_looking_changes_nothing(m, m_validation, batch_size):
+    """Validation, and every look at the network in a callback, leave the training as it is, to the bit."""
+    plain, watched = network([4, 7, 3]), network([4, 7, 3])
+    X, T = data(plain, m)
+    V, U = data(plain, m_validation)
+    optimizer = fastmlp.GradientDescent(0.5) if batch_size is None else fastmlp.SGD(0.5, momentum=0.5)
+    weight = np.linspace(0.5, 2, m)
+
+    def look(net, history):
+        net.objective(V, U), net.gradients(V, U), net.deltas(V, U), net.layers(V), net.forward(V), net.forward(V[:1])
+
+    settings = {"optimizer": optimizer, "batch_size": batch_size, "epochs": 4, "sample_weight": weight}
+    plain.train(X, T, **settings)
+    history = watched.train(X, T, validation=(V, U), callbacks=[look], **settings)
+    assert same_bits(plain, watched)
+    assert history.validation[-1] == watched.objective(V, U)
+
+
+def test_train_inside_a_callback():
+    net = network([4, 7, 3])
+    X, T = data(net, 20)
+    inner = {"optimizer": fastmlp.SGD(0.1), "epochs": 1}
+    with pytest.raises(RuntimeError, match="callback"):
+        net.train(X, T, optimizer=fastmlp.Adam(), callbacks=[lambda n, h: n.train(X, T, **inner)])
+    assert net.train(X, T, **inner).n_epochs == 1
+
+
+def test_weights_assigned_in_a_callback():
+    """Fresh optimizer state from there on, as between calls."""
+    one, two = network([4, 7, 3]), network([4, 7, 3])
+    X, T = data(one, 20)
+    settings = {"optimizer": fastmlp.Adam(0.01), "batch_size": 8, "shuffle": False}
+
+    def assign(net, history):
+        if history.n_epochs == 2:
+            net.weights = [2 * w for w in net.weights]
+
+    one.train(X, T, epochs=5, callbacks=[assign], **settings)
+    two.train(X, T, epochs=2, **settings)
+    two.weights = [2 * w for w in two.weights]
+    two.train(X, T, epochs=3, **settings)
+    assert same_bits(one, two)
+
+
+def test_refused_data_keep_the_optimizer_state():
+    one, two = network([4, 7, 3]), network([4, 7, 3])
+    X, T = data(one, 20)
+    bad = X.copy()
+    bad[3, 2] = np.nan
+    adam = fastmlp.Adam(0.01)
+    one.train(X, T, optimizer=adam, epochs=2)
+    two.train(X, T, optimizer=adam, epochs=2)
+    for optimizer in (fastmlp.SGD(0.1, momentum=0.5), fastmlp.LBFGS(), adam):
+        with pytest.raises(ValueError, match="nan"):
+            two.train(bad, T, optimizer=optimizer, epochs=1)
+    one.train(X, T, optimizer=adam, epochs=2)
+    two.train(X, T, optimizer=adam, epochs=2)
+    assert same_bits(one, two)
+
+
+def test_refused_rows_leave_no_trace():
+    """A row that is not finite is not met again in the rows that fill up a later chunk."""
+    net = network([4, 7, 3])
+    X, T = data(net, 8)
+    bad = X.copy()
+    bad[7, 0] = np.nan
+    expected = network([4, 7, 3]).objective(X[:7], T[:7])
+    with pytest.raises(ValueError):
+        net.objective(bad, T)
+    assert net.objective(X[:7], T[:7]) == expected
+
+
+def test_lbfgs_says_divergence():
+    net = network([4, 7, 3], output="identity")
+    X, T = data(net, 20)
+    before = net.weights
+    with pytest.raises(fastmlp.DivergenceError):
+        net.train(X, T * 1e30 + 1e30, optimizer=fastmlp.LBFGS(), epochs=3)
+    assert all(np.array_equal(a, b) for a, b in zip(before, net.weights))
+
+
+@pytest.mark.parametrize("scale", [1e-50, 1e39, 3.0])
+def test_sample_weight_scale(scale):
+    """Means do not depend on the unit of the weights."""
+    net = network([4, 7, 3])
+    X, T = data(net, 20)
+    weight = np.linspace(0.5, 2, 20)
+    assert net.objective(X, T, scale * weight) == pytest.approx(net.objective(X, T, weight), rel=1e-6)
+    net.train(X, T, optimizer=fastmlp.SGD(0.1), sample_weight=scale * weight, epochs=1)
+
+
+def test_numpy_true_stops():
+    net = network([4, 7, 3])
+    X, T = data(net, 20)
+    history = net.train(X, T, optimizer=fastmlp.SGD(0.1), callbacks=[lambda n, h: np.bool_(True)])
+    assert history.stopped == "callback" and history.n_epochs == 1
+
+
+def test_one_row_after_an_overflow():
+    """What an output that is not finite leaves behind does not reach the next row."""
+    net = fastmlp.Network([3, 4, 40], "identity", "identity", random_state=0)
+    good = [w.copy() for w in net.weights]
+    x = np.ones((1, 3), np.float32)
+    expected = net.forward(x)
+    net.weights = [w * 1e30 for w in good]
+    assert not np.isfinite(net.forward(x)).all() and not np.isfinite(net.forward(x)).all()
+    net.weights = good
+    assert np.array_equal(net.forward(x), expected)

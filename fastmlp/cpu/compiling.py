@@ -48,7 +48,9 @@ def cache_folder() -> Path | None:
         owner = str(os.getuid()) if root == tempfile.gettempdir() and hasattr(os, "getuid") else ""
         folder = Path(root, "fastmlp" + owner, sources_hash())
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+                continue  # what another user put there must not be run
             tempfile.TemporaryFile(dir=folder).close()
         except OSError:
             continue

@@ -15,7 +15,7 @@ from fastmlp.cpu import compiling
 from fastmlp.cpu.accumulate import accumulate
 from fastmlp.cpu.activation import drop
 from fastmlp.cpu.backward import backward, output_delta
-from fastmlp.cpu.compiling import entry, inlined, kernel
+from fastmlp.cpu.compiling import entry, kernel
 from fastmlp.cpu.forward import forward
 from fastmlp.cpu.layout import (
     CHUNK_ROWS,
@@ -68,6 +68,8 @@ def pass_examples(steps, A, share, shares):
     x_buffer, t_buffer = step.activations + at, step.targets + at
     call_gather(step.x_gather, step.x_source, step.order, step.begin + begin, count, x_buffer, bottom.stride)
     call_gather(step.t_gather, step.t_source, step.order, step.begin + begin, count, t_buffer, bottom.stride)
+    clear_rows(A, bottom.a_in, bottom.in_panels, bottom.stride, begin + count, end)
+    clear_rows(work.targets, 0, top.out_panels, bottom.stride, begin + count, end)
     for r in range(begin, end):
         work.row_weights[r] = example_weight(step, step.begin + r) if r < begin + count else 0.0
     if step.check:
@@ -96,13 +98,22 @@ def pass_examples(steps, A, share, shares):
             drop(below, D, dropout_key(step, l - 1), step.threshold, scale, begin, end, step.offset)
 
 
-@inlined
+@kernel
+def clear_rows(A, a, panels, stride, begin, end):
+    """Zero the rows that fill up the last tile: what an earlier chunk left there may not be finite."""
+    P = panel_width(A)
+    for p in range(panels):
+        for n in range(a + p * stride + begin * P, a + p * stride + end * P):
+            A[n] = 0.0
+
+
+@kernel
 def dropout_key(step, l):
     """A 32-bit key for a layer in a minibatch of an epoch."""
     return (step.dropout_seed + step.minibatch * 0x9E3779B1 + l * 0x85EBCA77) & 0xFFFFFFFF
 
 
-@inlined
+@kernel
 def nothing_if_finite(A, a, panels, columns, stride):
     """Zero if a row of a matrix in panels is finite, else NaN."""
     P, V = panel_width(A), lanes(A)
@@ -114,7 +125,7 @@ def nothing_if_finite(A, a, panels, columns, stride):
     return lane_sum(total)
 
 
-@inlined
+@kernel
 def example_weight(step, n):
     """The weight of the n-th example of the epoch's order."""
     if step.sample_weight == 0:
@@ -130,7 +141,7 @@ def compiled_passes(real):
     return tuple(compiling.pointer(signature, function) for function in (pass_examples, accumulate))
 
 
-@inlined
+@kernel
 def weight_sum(step, begin, end):
     """The sum of the weights of the examples begin ... end of the order; their number when none has a weight."""
     if step.sample_weight == 0:
@@ -141,7 +152,7 @@ def weight_sum(step, begin, end):
     return total
 
 
-@inlined
+@kernel
 def begin_minibatch(step, minibatch):
     """Set what the passes read of a minibatch."""
     start = minibatch * step.batch_size
@@ -157,7 +168,7 @@ def begin_minibatch(step, minibatch):
     step.step_size = step.learning_rate * corrections
 
 
-@inlined
+@kernel
 def begin_chunk(step, chunk):
     """Set what the passes read of the chunk-th of equal chunks of the minibatch; returns whether it has examples."""
     chunks = (step.examples_in_batch + CHUNK_ROWS - 1) // CHUNK_ROWS
@@ -170,7 +181,7 @@ def begin_chunk(step, chunk):
     return step.examples > 0
 
 
-@inlined
+@kernel
 def begin_phase(step, phase):
     """Set the phase; returns whether the chunk needs it."""
     step.phase = phase
@@ -184,7 +195,7 @@ def begin_phase(step, phase):
     return True
 
 
-@inlined
+@kernel
 def shorten_gradient(step):
     """Scale U / m + l2 W so that it is no longer than step.max_norm."""
     total = 0.0
@@ -225,16 +236,16 @@ def run_chunks(steps, first, last, threads):
     for number in range(first, last):
         if number % chunks == 0:
             begin_minibatch(step, number // chunks)
-        if not begin_chunk(step, number % chunks):
-            continue
+        some = begin_chunk(step, number % chunks)
         for phase in range(EXAMPLES, UPDATE + 1):
-            if begin_phase(step, phase):
+            if some and begin_phase(step, phase):
                 function = step.examples_pass if phase == EXAMPLES else step.weights_pass
                 if threads == 1:
                     call_pass(function, steps, step.activations, 0, 1)
                 else:
                     passes += 1
                     lead(step.team, passes, function, steps, step.activations, threads)
+        step.done = number + 1
 
 
 @entry(parallel=True)

@@ -141,8 +141,9 @@ class Source:
     def __init__(self, data, real, classes=0):
         self.data = data
         if hasattr(data, "indptr"):
-            indices = np.ascontiguousarray(data.indices)
-            indptr = np.ascontiguousarray(data.indptr, dtype=indices.dtype)
+            width = np.int32 if data.indices.dtype == data.indptr.dtype == np.int32 else np.int64
+            indices = np.ascontiguousarray(data.indices, dtype=width)
+            indptr = np.ascontiguousarray(data.indptr, dtype=width)
             values = np.ascontiguousarray(data.data)
             kind = "sparse"
             table = [0, 0, data.shape[1], indices.ctypes.data, indptr.ctypes.data, indices.itemsize]

@@ -139,6 +139,7 @@ STEP = np.dtype(
             "examples_in_batch",
             "first_chunk",
             "last_chunk",
+            "done",  # chunks of the epoch
         )
     ]
     + [

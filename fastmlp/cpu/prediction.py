@@ -98,8 +98,8 @@ def forward_row(zero, layer, p, parameters, A, a, z):
 def predict_one(steps, A, share, shares):
     """The output for one example; it is bound by reading the weights once.
 
-    A holds two rooms of step.room numbers, each for one row in panels: x is in the first, and the layers' outputs go
-    to the second, the first, the second, ...
+    A holds three rooms of step.room numbers, each for one row in panels: x is in the first, and the layers' outputs
+    go to the second, the third, the second, ...
     """
     step = record_at(steps, 0, STEP)
     parameters, not_finite = numbers_like(step.parameters, A), numbers_at(step.not_finite, INT64)
@@ -109,7 +109,7 @@ def predict_one(steps, A, share, shares):
         not_finite[0] = 1
     for l in range(step.n_layers):
         layer = record_at(step.layers, l, LAYER)
-        a, z = l % 2 * step.room, (l + 1) % 2 * step.room
+        a, z = (0 if l == 0 else 1 + (l - 1) % 2) * step.room, (1 + l % 2) * step.room
         for p in range(layer.out_panels):
             if layer.n_out - p * P <= V:
                 forward_row(narrow_row(A), layer, p, parameters, A, a, z)

@@ -35,7 +35,7 @@ def region_seconds() -> float:
 
 
 class Room:
-    """Buffers for chunks of up to `rows` examples, and the step that names them."""
+    """Buffers for chunks of up to `rows` examples; what a pass leaves in them must be read before the next."""
 
     def __init__(self, trainer: "Trainer", rows: int):
         plan = _layout.layout(trainer.sizes, trainer.activation, trainer.output, trainer.dtype, rows)
@@ -58,26 +58,19 @@ class Room:
             "team": new_team(),
         }
         self.arrays["mask"][: top["n_out"]] = 1
-        self.step = np.zeros(1, STEP)
-        self.set(**{name: array.ctypes.data for name, array in self.arrays.items()})
-        self.set(n_layers=len(plan.layers), n_tiles=plan.tiles, keep=1.0)
-        self.set(**{name: array.ctypes.data for name, array in trainer.model.items()})
-        examples, weights = compiled_passes(dtype)
-        self.set(examples_pass=examples.address, weights_pass=weights.address)
 
-    def set(self, **values: Any) -> None:
-        """Set fields of the step."""
-        step = self.step[0]
-        for name, value in values.items():
-            step[name] = value
+    def own(self, name: str, size: int, dtype: np.dtype) -> None:
+        """See to it that there is a buffer of a name and at least a size."""
+        if name not in self.arrays or self.arrays[name].size < size:
+            self.arrays[name] = aligned(size, dtype)
 
-    def own(self, name: str, size: int, dtype: np.dtype) -> np.ndarray:
-        """A buffer of at least a size that the step names, made when it is first needed."""
-        array = self.arrays.get(name)
-        if array is None or array.size < size:
-            array = self.arrays[name] = aligned(size, dtype)
-            self.set(**{name: array.ctypes.data})
-        return array
+
+def make_step(**values: Any) -> np.ndarray:
+    """A step with some fields set; arrays are named by their address (the caller keeps them alive)."""
+    step = np.zeros(1, STEP)
+    for name, value in values.items():
+        step[name] = value.ctypes.data if isinstance(value, np.ndarray) else value
+    return step
 
 
 class Trainer:
@@ -125,18 +118,18 @@ class Trainer:
 
     def set_moments(self, moments: list[tuple[Arrays, Arrays]]) -> None:
         """Take over the optimizer's state: for each moment one array for each of the weights and biases."""
-        for name, moment in zip(("first", "second"), [*moments, None, None], strict=False):
-            array = aligned(0 if moment is None else self.model["parameters"].size, self.dtype)
-            if moment is not None:
-                self._write(array, *moment)
-            self.model[name] = array
-            for room in self._rooms.values():
-                room.set(**{name: array.ctypes.data})
+        self.start_moments(len(moments))
+        for name, moment in zip(("first", "second"), moments, strict=False):
+            self._write(self.model[name], *moment)
 
     def start_moments(self, count: int) -> None:
         """Fresh optimizer state: `count` moments of zeros."""
-        zeros = [np.zeros((n, k), self.dtype) for n, k in zip(self.sizes, self.sizes[1:], strict=False)]
-        self.set_moments([(zeros, [np.zeros(n, self.dtype) for n in self.sizes[1:]])] * count)
+        for n, name in enumerate(("first", "second")):
+            size = self.model["parameters"].size if n < count else 0
+            if self.model[name].size == size:
+                self.model[name].fill(0)
+            else:
+                self.model[name] = aligned(size, self.dtype)
 
     def moments(self) -> list[tuple[Arrays, Arrays]]:
         """Copies of the optimizer's state."""
@@ -148,6 +141,7 @@ class Trainer:
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
         """Go back to a snapshot."""
+        self.start_moments(sum(snapshot[name].size > 0 for name in ("first", "second")))
         for name, array in snapshot.items():
             self.model[name][...] = array
 
@@ -216,7 +210,7 @@ class Trainer:
     def _pass(self, X, T, sample_weight, rule: str) -> "Epochs":
         """One pass over X and T that changes nothing."""
         epoch = Epochs(self, X, T, sample_weight, {"rule": rule}, X.shape[0])
-        epoch.run(0, epoch.chunks)
+        epoch.run(epoch.chunks)
         epoch.refuse_not_finite()
         return epoch
 
@@ -257,54 +251,48 @@ class Trainer:
     def layer_outputs(self, X) -> list[tuple[np.ndarray, np.ndarray]]:
         """(z, a) of every layer but the first (eq. 7), (m, n_l) each."""
         result, a = [], X
-        for number, (n_in, n_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
+        for number, (W, b) in enumerate(zip(*self.parameters(), strict=True)):
             last = number == len(self.sizes) - 2
-            activation = self.output if last else self.activation
-            W, b = (p[number] for p in self.parameters())
             outputs = []
-            for f in ("identity", activation):
-                layer = Trainer((n_in, n_out), "identity", f, self.loss, 0.0, self.dtype, 0.0)
+            for f in ("identity", self.output if last else self.activation):
+                layer = Trainer(W.shape, "identity", f, self.loss, 0.0, self.dtype, 0.0)
                 layer.set_parameters([W], [b])
-                outputs.append(layer.forward(a, np.empty((X.shape[0], n_out), self.dtype)))
+                outputs.append(layer.forward(a, np.empty((X.shape[0], len(b)), self.dtype), check=number == 0))
             result.append((outputs[0], outputs[1]))
             a = outputs[1]
         return result
 
-    def forward(self, X, out: np.ndarray) -> np.ndarray:
+    def forward(self, X, out: np.ndarray, check: bool = True) -> np.ndarray:
         """h_{W,b}(X) (eq. 7) into out, (m, n_out) and C-contiguous, in chunks of rows."""
         m = X.shape[0]
         if m == 0:
             return out
-        chunk = min(m, CHUNK_ROWS // 2)
-        shares = self._threads(2.0 * self.work * m, 1, -(-m // chunk))
+        threads = self._threads(2.0 * self.work * m, 1, -(-m // TILE_ROWS))
+        chunk = min(padded(-(-m // threads), TILE_ROWS), CHUNK_ROWS // 2)
         plan = _layout.layout(self.sizes, self.activation, self.output, self.dtype, chunk)
         source = Source(X, self.dtype)
-        panel = panel_of(self.dtype)
-        room = padded(plan.activations, 16 * panel)
-        activations = aligned(room * shares, self.dtype)
-        not_finite = np.zeros(shares, np.int64)
-        step = np.zeros(1, STEP)
-        values = {
-            "layers": plan.layers.ctypes.data,
-            "n_layers": len(plan.layers),
-            "parameters": self.model["parameters"].ctypes.data,
-            "activations": activations.ctypes.data,
-            "not_finite": not_finite.ctypes.data,
-            "x_gather": source.gather,
-            "x_source": source.address,
-            "m": m,
-            "batch_size": chunk,
-            "room": room,
-            "out": out.ctypes.data,
-        }
-        for name, value in values.items():
-            step[name] = value
+        room = padded(plan.activations, 16 * panel_of(self.dtype))
+        activations = aligned(room * threads, self.dtype)
+        not_finite = np.zeros(threads, np.int64)
+        step = make_step(
+            layers=plan.layers,
+            n_layers=len(plan.layers),
+            parameters=self.model["parameters"],
+            activations=activations,
+            not_finite=not_finite,
+            x_gather=source.gather,
+            x_source=source.address,
+            m=m,
+            batch_size=chunk,
+            room=room,
+            out=out,
+        )
         chunks, _ = compiled_prediction(self.dtype)
-        if shares == 1:
+        if threads == 1:
             callable_at(chunks.address, 4)(step.ctypes.data, activations.ctypes.data, 0, 1)
         else:
-            run_pass(chunks.address, step.ctypes.data, activations.ctypes.data, shares)
-        if not_finite.any():
+            run_pass(chunks.address, step.ctypes.data, activations.ctypes.data, threads)
+        if check and not_finite.any():
             raise not_finite_error(X, self.dtype, "X") or FloatingPointError("a number of X changed while it was read")
         return out
 
@@ -324,14 +312,17 @@ class Trainer:
     def _prepare_one(self) -> tuple:
         plan = _layout.layout(self.sizes, self.activation, self.output, self.dtype, TILE_ROWS)
         room = max(padded(n, 16 * panel_of(self.dtype)) for n in self.sizes)
-        buffer = aligned(2 * room, self.dtype)
+        buffer = aligned(3 * room, self.dtype)  # x, then two rooms for the layers' outputs in turn
         not_finite = np.zeros(1, np.int64)
-        step = np.zeros(1, STEP)
-        for name, array in (("layers", plan.layers), ("activations", buffer), ("not_finite", not_finite)):
-            step[name] = array.ctypes.data
-        step["parameters"] = self.model["parameters"].ctypes.data
-        step["n_layers"], step["room"] = len(plan.layers), room
-        begin = len(plan.layers) % 2 * room
+        step = make_step(
+            layers=plan.layers,
+            n_layers=len(plan.layers),
+            parameters=self.model["parameters"],
+            activations=buffer,
+            not_finite=not_finite,
+            room=room,
+        )
+        begin = (1 + (len(plan.layers) - 1) % 2) * room
         out = buffer[begin : begin + self.sizes[-1]].reshape(1, -1)
         _, one = compiled_prediction(self.dtype)
         stage, run = buffer[: self.sizes[0]].reshape(1, -1), callable_at(one.address, 4)
@@ -368,20 +359,27 @@ class Epochs:
         room.own("scratch", self.threads * TILE_ROWS * panel_of(trainer.dtype), trainer.dtype)
         dropout = 0.0 if looks_only else trainer.dropout
         names = ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay", "max_norm")
-        room.set(
+        examples, weights = compiled_passes(trainer.dtype)
+        self._arrays = {**room.arrays, **trainer.model}
+        self._step = make_step(
+            **self._arrays,
+            examples_pass=examples.address,
+            weights_pass=weights.address,
+            n_layers=len(room.plan.layers),
+            n_tiles=room.plan.tiles,
             x_gather=x.gather,
             x_source=x.address,
             t_gather=t.gather,
             t_source=t.address,
-            order=0 if self._order is None else self._order.ctypes.data,
+            order=0 if self._order is None else self._order,
             shuffle=shuffle,
-            sample_weight=0 if sample_weight is None else sample_weight.ctypes.data,
+            sample_weight=0 if sample_weight is None else sample_weight,
             loss=LOSSES[trainer.loss],
             l2=trainer.l2,
             m=m,
             batch_size=batch_size,
             clip=max_norm is not None,
-            threshold=round(dropout * 2**32),
+            threshold=min(round(dropout * 2**32), 2**32 - 1),
             keep=1.0 - dropout,
             rule=RULES[settings["rule"]],
             **{name: settings.get(name) or 0.0 for name in names},
@@ -390,40 +388,42 @@ class Epochs:
 
     def begin(self, check=False, learning_rate=0.0, updates=0, order_seed=0, dropout_seed=0) -> None:
         """Start a pass; with check it also looks for numbers in X and T that are not finite."""
-        self.room.set(
-            check=check,
-            learning_rate=learning_rate,
-            updates=updates,
-            order_seed=order_seed,
-            dropout_seed=dropout_seed,
-        )
+        step = self._step[0]
+        step["check"], step["learning_rate"], step["updates"] = check, learning_rate, updates
+        step["order_seed"], step["dropout_seed"] = order_seed, dropout_seed
+        step["done"] = 0
         for name in ("losses", "squares", "not_finite"):
-            self.room.arrays[name].fill(0)
+            self._arrays[name].fill(0)
 
-    def run(self, first: int, last: int) -> None:
-        """Train on (or evaluate) a part of the epoch."""
-        run_epoch(self.room.step.ctypes.data, first, last, self.threads)
+    @property
+    def done(self) -> int:
+        """How many of the chunks have been run."""
+        return int(self._step[0]["done"])
+
+    def run(self, last: int) -> None:
+        """Go on until `last` chunks are done."""
+        run_epoch(self._step.ctypes.data, self.done, last, self.threads)
 
     def examples(self, chunks: int) -> int:
         """How many examples are in the first so many chunks."""
         return min(self.X.shape[0], round(chunks / self.chunks * self.X.shape[0]))
 
-    def updates(self, chunks: int) -> int:
-        """How many updates of the weights the first so many chunks have made."""
-        return chunks // self._chunks_each
+    def updates(self) -> int:
+        """How many updates of the weights the chunks that are done have made."""
+        return self.done // self._chunks_each
 
     def mean_loss(self) -> float:
         """The mean over the examples seen of their minibatches' weighted mean loss, without eq. 5."""
-        return float(self.room.arrays["losses"].sum()) / self.X.shape[0]
+        return float(self._arrays["losses"].sum()) / self.X.shape[0]
 
     def objective(self) -> float:
         """J averaged over the minibatches as they were seen, each counted by its number of examples."""
-        penalty = 0.5 * self.trainer.l2 * float(self.room.arrays["squares"].sum()) / self.X.shape[0]
+        penalty = 0.5 * self.trainer.l2 * float(self._arrays["squares"].sum()) / self.X.shape[0]
         return self.mean_loss() + penalty
 
     def refuse_not_finite(self) -> None:
         """Raise the error that names a number of X or T that is not finite, if one was met."""
-        if self.room.arrays["not_finite"].any():
+        if self._arrays["not_finite"].any():
             for data, name in ((self.X, "X"), (self.T, "T")):
                 error = not_finite_error(data, self.trainer.dtype, name)
                 if error is not None:

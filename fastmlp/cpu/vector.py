@@ -551,14 +551,14 @@ def atomic_store(context, address, number):
     return types.void(types.intp, types.intp), generate
 
 
-def _yield_function() -> int:
+def _yield_address() -> int | None:
     """The address of the operating system's call that lets another thread run."""
-    library, name = (ctypes.windll.kernel32, "SwitchToThread") if sys.platform == "win32" else (None, "sched_yield")
-    library = library or ctypes.CDLL(None)
-    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+    windows = sys.platform == "win32"
+    library = ctypes.CDLL("kernel32" if windows else None)
+    return ctypes.cast(library["SwitchToThread" if windows else "sched_yield"], ctypes.c_void_p).value
 
 
-llvmlite.binding.add_symbol("fastmlp_yield", _yield_function())
+llvmlite.binding.add_symbol("fastmlp_yield", _yield_address())
 
 
 @intrinsic
