@@ -3,8 +3,9 @@
     pip install -e ".[bench]" && python benchmarks/peers.py
 
 times every peer on every case of `epochs.py`, each in its own process, taken in turn for several rounds, with the
-cores' FMA peak measured in the same turns. It prints the medians (ms an epoch), the lead (best peer's time over
-fastmlp's), GFLOP/s and the share of the peak, and saves everything as JSON.
+cores' FMA peak measured before and after each of fastmlp's turns. It prints the medians (ms an epoch), the lead (best
+peer's time over fastmlp's), GFLOP/s and the share of the peak (the median over the rounds of each turn's median speed
+over the peak beside it: a shared machine changes its speed within minutes), and saves everything as JSON.
 """
 
 import argparse
@@ -24,17 +25,23 @@ def measure(case, peers, args):
     times : dict of str to list of float
         Seconds an epoch, for every peer that is installed.
     peaks : list of float
-        GFLOP/s of the FMA peak, one a round.
+        GFLOP/s of the FMA peak beside fastmlp's turns, one a round.
     absent : dict of str to str
         Why a peer could not be imported.
     """
     env = environment(args.threads)
     shared = ("--threads", args.threads, "--dtype", args.dtype)
     times, peaks, absent = {peer: [] for peer in peers}, [], {}
+
+    def peak():
+        return ask(HERE / "peak.py", *shared, env=env)[str(args.threads)]
+
     for _ in range(args.rounds):
-        peaks.append(ask(HERE / "peak.py", *shared, env=env)[str(args.threads)])
         for peer in [peer for peer in peers if peer not in absent]:
+            before = peak() if peer == "fastmlp" else 0.0
             reply = ask(HERE / "epochs.py", peer, case, *shared, "--samples", args.samples, env=env)
+            if peer == "fastmlp":
+                peaks.append((before + peak()) / 2)
             times[peer] += reply.get("times", [])
             if "absent" in reply:
                 absent[peer] = reply["absent"]
@@ -47,13 +54,17 @@ def summarise(name, times, peaks):
     row = case._asdict() | {
         "flops": case.flops,
         "peers": {peer: {"median": statistics.median(t), "best": min(t), "times": t} for peer, t in times.items()},
-        "peak_gflops": max(peaks),
+        "peaks_gflops": peaks,
     }
     medians = {peer: figures["median"] for peer, figures in row["peers"].items()}
     ours = medians.pop("fastmlp", None)
     if ours is not None:
         row["gflops"] = case.flops / ours / 1e9
-        row["share_of_peak"] = row["gflops"] / row["peak_gflops"]
+        each = len(times["fastmlp"]) // len(peaks)
+        turns = [statistics.median(times["fastmlp"][n * each : (n + 1) * each]) for n in range(len(peaks))]
+        row["share_of_peak"] = statistics.median(
+            case.flops / turn / 1e9 / peak for turn, peak in zip(turns, peaks, strict=True)
+        )
     if medians:
         row["best_peer"] = min(medians, key=medians.get)
     if ours is not None and medians:
@@ -106,7 +117,7 @@ def main(arguments=None):
         absent |= missing
         rows[name] = summarise(name, times, peaks)
         print_row(name, rows[name], args.peers)
-    peak = max(row["peak_gflops"] for row in rows.values())
+    peak = max((peak for row in rows.values() for peak in row["peaks_gflops"]), default=0.0)
     result = where | {
         "threads": args.threads,
         "dtype": args.dtype,

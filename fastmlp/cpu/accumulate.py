@@ -109,7 +109,7 @@ def sum_panel(zero, zero_row, layer, p, first, last, step, work, share):
         a = layer.a_in + i // P * layer.stride + i % P
         w = layer.weights + p * layer.rows * P + i * P
         if examples >= PREFETCH_EXAMPLES and not keep:
-            prefetch_tile(layer, p, vectors, i, work)
+            prefetch_tile(layer, p, vectors, i, step, work)
         acc = zero
         for r in range(examples):
             acc = outer_product(acc, A, a + r * P, 1, D, d + r * P)
@@ -145,13 +145,17 @@ def update_panel(layer, p, vectors, first, last, step, work):
 
 
 @inlined
-def prefetch_tile(layer, p, vectors, i, work):
-    """Ask for the tile of W at row i of panel p and its place in the transposed W, which the update will need."""
+def prefetch_tile(layer, p, vectors, i, step, work):
+    """Ask for what the update of the tile of W at row i of panel p needs: it, its moments, its transpose's place."""
     P, V = panel_width(work.parameters), lanes(work.parameters)
     w = layer.weights + (p * layer.rows + i) * P
     for r in range(w, w + tile_rows(wide_tile(work.parameters)) * P, P):
         for v in range(vectors):
             prefetch(work.parameters, r + v * V)
+            if step.rule != DESCENT:
+                prefetch(work.first, r + v * V)
+                if step.rule == ADAM:
+                    prefetch(work.second, r + v * V)
     if layer.transposed >= 0:
         t = layer.transposed + (i // P * layer.columns + p * P) * P + i % P
         for j in range(t, t + vectors * V * P, P):

@@ -17,7 +17,16 @@ from numba import types
 
 from fastmlp.cpu import compiling
 from fastmlp.cpu.compiling import inlined
-from fastmlp.cpu.vector import broadcast, lanes, load_numbers, numbers_at, panel_width, read_number, store
+from fastmlp.cpu.vector import (
+    broadcast,
+    lanes,
+    load_numbers,
+    load_some_numbers,
+    numbers_at,
+    panel_width,
+    read_number,
+    store,
+)
 
 DATA, ROW_STRIDE, COLUMN_STRIDE, COLUMNS, INDICES, INDPTR, INDEX_BYTES = range(7)
 _INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
@@ -50,15 +59,17 @@ def _dense(number, real):
         P, V = panel_width(B), lanes(B)
         data, row_stride, step = word(source, DATA), word(source, ROW_STRIDE), word(source, COLUMN_STRIDE)
         columns = word(source, COLUMNS)
-        whole = columns - columns % V if step == size else 0
+        whole = columns - columns % V if step == size else 0  # columns that come in whole vectors
         for r in range(count):
             row = data + example(order, first + r) * row_stride
             for j in range(0, whole, V):
                 store(B, j // P * stride + r * P + j % P, load_numbers(B, row + j * size, number))
-            for begin in range(whole - whole % P, columns, P):
-                place = begin // P * stride + r * P - begin
-                for j in range(max(begin, whole), min(begin + P, columns)):
-                    B[place + j] = read_number(row + j * step, number)
+            if step != size:
+                for j in range(columns):
+                    B[j // P * stride + r * P + j % P] = read_number(row + j * step, number)
+            elif whole < columns:
+                rest = load_some_numbers(B, row + whole * size, number, columns - whole)
+                store(B, whole // P * stride + r * P + whole % P, rest)
 
     return gather_dense
 

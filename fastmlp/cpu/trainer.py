@@ -58,6 +58,14 @@ class Room:
             "team": new_team(),
         }
         self.arrays["mask"][: top["n_out"]] = 1
+        examples, weights = compiled_passes(dtype)
+        self.step = make_step(
+            **self.arrays,
+            examples_pass=examples.address,
+            weights_pass=weights.address,
+            n_layers=len(plan.layers),
+            n_tiles=plan.tiles,
+        )
 
     def own(self, name: str, size: int, dtype: np.dtype) -> None:
         """See to it that there is a buffer of a name and at least a size."""
@@ -65,11 +73,12 @@ class Room:
             self.arrays[name] = aligned(size, dtype)
 
 
-def make_step(**values: Any) -> np.ndarray:
+def make_step(like: np.ndarray | None = None, **values: Any) -> np.ndarray:
     """A step with some fields set; arrays are named by their address (the caller keeps them alive)."""
-    step = np.zeros(1, STEP)
+    step = np.zeros(1, STEP) if like is None else like.copy()
+    record = step[0]
     for name, value in values.items():
-        step[name] = value.ctypes.data if isinstance(value, np.ndarray) else value
+        record[name] = value.__array_interface__["data"][0] if isinstance(value, np.ndarray) else value
     return step
 
 
@@ -359,14 +368,11 @@ class Epochs:
         room.own("scratch", self.threads * TILE_ROWS * panel_of(trainer.dtype), trainer.dtype)
         dropout = 0.0 if looks_only else trainer.dropout
         names = ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay", "max_norm")
-        examples, weights = compiled_passes(trainer.dtype)
         self._arrays = {**room.arrays, **trainer.model}
         self._step = make_step(
-            **self._arrays,
-            examples_pass=examples.address,
-            weights_pass=weights.address,
-            n_layers=len(room.plan.layers),
-            n_tiles=room.plan.tiles,
+            room.step,
+            **{name: self._arrays[name] for name in ("gradients", "scratch") if name in self._arrays},
+            **trainer.model,
             x_gather=x.gather,
             x_source=x.address,
             t_gather=t.gather,

@@ -516,6 +516,28 @@ def call_pass(context, function, step, activations, share, shares):
     return types.void(*[types.intp] * 5), generate
 
 
+@intrinsic
+def load_some_numbers(context, A, address, dtype, count):
+    """The `count` < LANES numbers of a dtype at a byte address, then zeros: nothing behind them is read."""
+    vector = _vector_type(A)
+
+    def generate(context, builder, signature, args):
+        numbers = ir.VectorType(context.get_value_type(dtype.dtype), vector.lanes)
+        counters = ir.VectorType(ir.IntType(32), vector.lanes)
+        lane = ir.Constant(counters, list(range(vector.lanes)))
+        wanted = builder.icmp_unsigned("<", lane, _splat(builder, builder.trunc(args[3], ir.IntType(32)), vector.lanes))
+        pointer = builder.inttoptr(args[1], numbers.as_pointer())
+        kind = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}.get(numbers.element) or str(numbers.element)
+        signature_ir = ir.FunctionType(numbers, [pointer.type, ir.IntType(32), wanted.type, numbers])
+        function = cgutils.get_or_insert_function(
+            builder.module, signature_ir, f"llvm.masked.load.v{vector.lanes}{kind}.p0"
+        )
+        arguments = [pointer, ir.Constant(ir.IntType(32), 1), wanted, ir.Constant(numbers, None)]
+        return _to_float(context, builder, builder.call(function, arguments), dtype.dtype, vector.element)
+
+    return vector(A, types.intp, dtype, types.intp), generate
+
+
 def _word(context, builder, address):
     return builder.inttoptr(address, context.get_value_type(types.intp).as_pointer())
 
