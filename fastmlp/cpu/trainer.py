@@ -1,6 +1,7 @@
 """The CPU's side of a network: its parameters in panels, its room for a chunk, and calls of the compiled passes."""
 
 import threading
+import time
 from typing import Any
 
 import numba
@@ -24,6 +25,10 @@ Arrays = list[np.ndarray]
 PASS_SECONDS = 1.5e-6
 REGION_SECONDS = {"omp": 2e-6, "tbb": 5e-6, "workqueue": 100e-6}
 OPERATIONS_PER_VECTOR_BYTE = 4e9
+
+# A chunk shorter than this is short; how often one thread and all are compared there.
+SHORT_SECONDS = 0.5e-3
+RUNS_BETWEEN_TRIALS = 64
 
 
 def region_seconds() -> float:
@@ -365,6 +370,9 @@ class Epochs:
         work = (2.0 if settings["rule"] == "evaluate" else 6.0) * trainer.work
         self.seconds_guess = work * m / trainer.speed()
         self.threads = trainer._threads(work * m, 2 * self.chunks, 1 << 30)
+        self._short = self.threads > 1 and work * min(batch_size, CHUNK_ROWS) < SHORT_SECONDS * trainer.speed()
+        self._runs = 0
+        self._paces: dict[int, float] = {}
         room.own("scratch", self.threads * TILE_ROWS * panel_of(trainer.dtype), trainer.dtype)
         dropout = 0.0 if looks_only else trainer.dropout
         names = ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay", "max_norm")
@@ -408,7 +416,23 @@ class Epochs:
 
     def run(self, last: int) -> None:
         """Go on until `last` chunks are done."""
-        run_epoch(self._step.ctypes.data, self.done, last, self.threads)
+        threads = self._choose_threads()
+        first, begin = self.done, time.perf_counter()
+        run_epoch(self._step.ctypes.data, first, last, threads)
+        self._paces[threads] = (time.perf_counter() - begin) / max(1, last - first)
+
+    def _choose_threads(self) -> int:
+        """All threads or one, whichever was faster of late: where passes are short, a busy processor makes one win.
+
+        The weights do not depend on it. Now and then both are tried again.
+        """
+        if not self._short:
+            return self.threads
+        self._runs += 1
+        trial = self._runs % RUNS_BETWEEN_TRIALS
+        if trial in (1, 2):
+            return self.threads
+        return 1 if trial == 3 else min(self._paces, key=self._paces.__getitem__)
 
     def examples(self, chunks: int) -> int:
         """How many examples are in the first so many chunks."""
