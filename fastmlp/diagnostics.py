@@ -7,7 +7,7 @@ import numpy as np
 from fastmlp.network import Network
 
 
-def check_gradients(network: Network, X: Any, T: Any, step: float = 1e-6) -> dict[str, float]:
+def check_gradients(network: Network, X: Any, T: Any, step: float | None = None) -> dict[str, float]:
     """Compare the gradients with central differences of the objective, in float64.
 
     Parameters
@@ -16,8 +16,9 @@ def check_gradients(network: Network, X: Any, T: Any, step: float = 1e-6) -> dic
         It is not changed; a copy in float64 is checked.
     X : array-like of shape (m, n_in)
     T : array-like of shape (m, n_out), or what `Network.train` takes
-    step : float, default=1e-6
-        Each parameter is moved by this, up and down, times max(1, its size).
+    step : float, optional
+        Each parameter is moved by this (and twice this), up and down, times max(1, its size): 1e-4 with a formula of
+        fourth order; 1e-6 with the plain central difference where there is a ReLU, whose kinks allow no wide steps.
 
     Returns
     -------
@@ -26,6 +27,10 @@ def check_gradients(network: Network, X: Any, T: Any, step: float = 1e-6) -> dic
         array (or over 1e-4, where all are smaller). Beyond about 1e-6 something is wrong, unless a ReLU's z is
         within the step of 0.
     """
+    kinks = "relu" in (network.activation, network.output)
+    formula = ((1, 1 / 2),) if kinks else ((1, 2 / 3), (2, -1 / 12))
+    if step is None:
+        step = 1e-6 if kinks else 1e-4
     twin = Network(
         network.sizes, network.activation, network.output, network.loss, network.l2, dtype="float64", random_state=0
     )
@@ -42,13 +47,14 @@ def check_gradients(network: Network, X: Any, T: Any, step: float = 1e-6) -> dic
             difference = np.empty_like(array)
             for place, value in np.ndenumerate(array):
                 h = step * max(1.0, abs(value))
-                objectives = []
-                for moved in (value + h, value - h):
-                    array[place] = moved
-                    setattr(twin, kind, arrays)
-                    objectives.append(twin.objective(X, T))
+                total = 0.0
+                for times, factor in formula:
+                    for sign in (1, -1):
+                        array[place] = value + sign * times * h
+                        setattr(twin, kind, arrays)
+                        total += sign * factor * twin.objective(X, T)
                 array[place] = value
-                difference[place] = (objectives[0] - objectives[1]) / (2 * h)
+                difference[place] = total / h
             setattr(twin, kind, arrays)
             scale = max(np.abs(derivative).max(), 1e-4)
             errors[f"{kind}[{layer}]"] = float(np.abs(difference - derivative).max() / scale)
