@@ -1,0 +1,1 @@
+"""The CPU backend: layout, kernels, and the trainer that calls them."""
