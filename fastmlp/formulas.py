@@ -41,6 +41,11 @@ def square_root(x):
     return type(x)(math.sqrt(x))
 
 
+def reciprocal_estimate(x):
+    """1 / x to 13 bits or more."""
+    return type(x)(1.0 / x)
+
+
 def is_double(x):
     """Whether x is in double precision (known when a kernel is compiled)."""
     return isinstance(x, float)
@@ -132,10 +137,11 @@ def logistic(z):
     e = exp_negative(-abs(z))
     numerator = where(z < 0.0, e, 1.0)
     d = e + 1.0
-    a = numerator / d
-    # what the division left, for d and the part of e that d lost
+    r = reciprocal_estimate(d)
+    a = numerator * r
+    # what the estimate left, for d and the part of e that d lost
     rest = multiply_add(-a, d, numerator) - a * ((1.0 - d) + e)
-    return multiply_add(rest, where(z < 0.0, 1.0 - a, a), a)
+    return multiply_add(rest, r, a)
 
 
 def logistic_derivative(a):
@@ -146,7 +152,10 @@ def logistic_derivative(a):
 def tanh(z):
     """f(z) = tanh z = 2 / (1 + e^-2z) - 1 (eq. 2), as -t / (t + 2) with t = e^-2|z| - 1."""
     t = expm1_negative(abs(z) * -2.0)
-    a = t / (t + 2.0)
+    d = t + 2.0
+    r = reciprocal_estimate(d)
+    a = t * r
+    a = multiply_add(multiply_add(-a, d, t), r, a)
     return where(z < 0.0, a, -a)
 
 

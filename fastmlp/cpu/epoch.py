@@ -256,7 +256,7 @@ def run_epoch(steps, first, last, threads):
     another. Sums of the objective are left in the slots of losses and squares.
     """
     if threads == 1:
-        run_chunks(steps, first, last, 1)
+        run_chunks(steps, first, last, threads)
     else:
         team, activations = record_at(steps, 0, STEP).team, record_at(steps, 0, STEP).activations
         assemble(team)

@@ -263,6 +263,15 @@ def _emit_round(builder, vector, x):
     return builder.fsub(builder.fadd(x, magic), magic)
 
 
+def _emit_reciprocal_estimate(builder, vector, x):
+    if VECTOR_BYTES == 64 and vector.element is types.float32:
+        flag = ir.IntType(vector.lanes)
+        signature = ir.FunctionType(x.type, [x.type, x.type, flag])
+        function = cgutils.get_or_insert_function(builder.module, signature, "llvm.x86.avx512.rcp14.ps.512")
+        return builder.call(function, [x, x, ir.Constant(flag, -1)])
+    return builder.fdiv(_constant(x.type, 1.0), x)
+
+
 def _emit_times_power_of_two(builder, vector, x, n):
     single = vector.element is types.float32
     if VECTOR_BYTES == 64:
@@ -288,6 +297,7 @@ def _emit_times_power_of_two(builder, vector, x, n):
 
 
 _elementwise(formulas.round_to_integer, 1, _emit_round)
+_elementwise(formulas.reciprocal_estimate, 1, _emit_reciprocal_estimate)
 _elementwise(formulas.times_power_of_two, 2, _emit_times_power_of_two)
 
 
