@@ -227,12 +227,12 @@ def _descend(
             dropout_seed=_seed(network._rng) if drops else 0,
         )
         try:
-            while epoch.done < epoch.chunks:
+            while True:
                 begin, done = time.perf_counter(), epoch.done
                 epoch.run(min(epoch.chunks, done + max(1, int(SLICE_SECONDS / seconds_a_chunk))))
                 seconds_a_chunk = max((time.perf_counter() - begin) / (epoch.done - done), 1e-9)
                 bar(epoch.examples(epoch.done) - epoch.examples(done))
-                if not math.isfinite(epoch.objective()):
+                if epoch.done == epoch.chunks or not math.isfinite(epoch.objective()):
                     break
         finally:
             network._updates += epoch.updates()

@@ -245,7 +245,6 @@ def run_chunks(steps, first, last, threads):
                 else:
                     passes += 1
                     lead(step.team, passes, function, steps, step.activations, threads)
-        step.done = number + 1
 
 
 @entry(parallel=True)

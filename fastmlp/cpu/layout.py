@@ -139,7 +139,6 @@ STEP = np.dtype(
             "examples_in_batch",
             "first_chunk",
             "last_chunk",
-            "done",  # chunks of the epoch
         )
     ]
     + [

@@ -344,7 +344,7 @@ class Trainer:
 
 
 class Epochs:
-    """Passes over the examples of X and T; each is begun, then run in parts of its `chunks`.
+    """Passes over the examples of X and T; each is begun, then run in parts until its `chunks` are `done`.
 
     Parameters
     ----------
@@ -405,14 +405,9 @@ class Epochs:
         step = self._step[0]
         step["check"], step["learning_rate"], step["updates"] = check, learning_rate, updates
         step["order_seed"], step["dropout_seed"] = order_seed, dropout_seed
-        step["done"] = 0
+        self.done = 0
         for name in ("losses", "squares", "not_finite"):
             self._arrays[name].fill(0)
-
-    @property
-    def done(self) -> int:
-        """How many of the chunks have been run."""
-        return int(self._step[0]["done"])
 
     def run(self, last: int) -> None:
         """Go on until `last` chunks are done."""
@@ -420,6 +415,7 @@ class Epochs:
         first, begin = self.done, time.perf_counter()
         run_epoch(self._step.ctypes.data, first, last, threads)
         self._paces[threads] = (time.perf_counter() - begin) / max(1, last - first)
+        self.done = last
 
     def _choose_threads(self) -> int:
         """All threads or one, whichever was faster of late: where passes are short, a busy processor makes one win.
