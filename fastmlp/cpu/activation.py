@@ -1,7 +1,7 @@
 """f, f' and dropout over tiles of activations and deltas that are still in the L1 cache (eq. 1-3)."""
 
 from fastmlp.cpu.compiling import kernel
-from fastmlp.cpu.layout import LOGISTIC, RELU, SOFTPLUS, TANH
+from fastmlp.cpu.layout import IDENTITY, LOGISTIC, RELU, TANH
 from fastmlp.cpu.vector import broadcast, lane_sum, lanes, load, panel_width, positions, store
 from fastmlp.formulas import (
     exp_negative,
@@ -22,22 +22,20 @@ from fastmlp.formulas import (
 def activate(activation, A, a, vectors, rows):
     """a = f(z) in place (eq. 1-3) for `rows` rows of `vectors` vectors at A[a]; the identity has nothing to do."""
     P, V = panel_width(A), lanes(A)
-    if activation == LOGISTIC:
-        for r in range(a, a + rows * P, P):
-            for v in range(r, r + vectors * V, V):
-                store(A, v, logistic(load(A, v)))
-    elif activation == TANH:
-        for r in range(a, a + rows * P, P):
-            for v in range(r, r + vectors * V, V):
-                store(A, v, tanh(load(A, v)))
-    elif activation == RELU:
-        for r in range(a, a + rows * P, P):
-            for v in range(r, r + vectors * V, V):
-                store(A, v, relu(load(A, v)))
-    elif activation == SOFTPLUS:
-        for r in range(a, a + rows * P, P):
-            for v in range(r, r + vectors * V, V):
-                store(A, v, softplus(load(A, v)))
+    if activation == IDENTITY:
+        return
+    for r in range(a, a + rows * P, P):
+        for v in range(r, r + vectors * V, V):
+            z = load(A, v)
+            if activation == LOGISTIC:
+                z = logistic(z)
+            elif activation == TANH:
+                z = tanh(z)
+            elif activation == RELU:
+                z = relu(z)
+            else:
+                z = softplus(z)
+            store(A, v, z)
 
 
 @kernel
@@ -47,22 +45,20 @@ def multiply_derivative(activation, A, D, a, vectors, rows, unscale):
     A holds f(z) / unscale: dropout's scale is taken back before f' is formed.
     """
     P, V = panel_width(A), lanes(A)
-    if activation == LOGISTIC:
-        for r in range(a, a + rows * P, P):
-            for v in range(r, r + vectors * V, V):
-                store(D, v, load(D, v) * logistic_derivative(load(A, v) * unscale))
-    elif activation == TANH:
-        for r in range(a, a + rows * P, P):
-            for v in range(r, r + vectors * V, V):
-                store(D, v, load(D, v) * tanh_derivative(load(A, v) * unscale))
-    elif activation == RELU:
-        for r in range(a, a + rows * P, P):
-            for v in range(r, r + vectors * V, V):
-                store(D, v, load(D, v) * relu_derivative(load(A, v) * unscale))
-    elif activation == SOFTPLUS:
-        for r in range(a, a + rows * P, P):
-            for v in range(r, r + vectors * V, V):
-                store(D, v, load(D, v) * softplus_derivative(load(A, v) * unscale))
+    if activation == IDENTITY:
+        return
+    for r in range(a, a + rows * P, P):
+        for v in range(r, r + vectors * V, V):
+            y = load(A, v) * unscale
+            if activation == LOGISTIC:
+                y = logistic_derivative(y)
+            elif activation == TANH:
+                y = tanh_derivative(y)
+            elif activation == RELU:
+                y = relu_derivative(y)
+            else:
+                y = softplus_derivative(y)
+            store(D, v, load(D, v) * y)
 
 
 @kernel
