@@ -8,8 +8,7 @@ import numpy as np
 CHUNK = 1 << 18  # numbers looked at in one go, so that a check needs little memory
 
 NUMBERS = frozenset(
-    np.dtype(name)
-    for name in "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
+    np.dtype(name) for name in "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
 )
 
 

@@ -158,9 +158,7 @@ class Network:
     def _make_trainer(self) -> Any:
         from fastmlp.cpu.trainer import Trainer
 
-        return Trainer(
-            self._sizes, self._activation, self._output, self._loss, self._l2, self._dtype, self._dropout
-        )
+        return Trainer(self._sizes, self._activation, self._output, self._loss, self._l2, self._dtype, self._dropout)
 
     def _start(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         weights, biases = [], []

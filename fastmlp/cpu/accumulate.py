@@ -1,6 +1,6 @@
 """U and V, and the update of W and b (eq. 10-13)."""
 
-from fastmlp.cpu.compiling import inlined, kernel
+from fastmlp.cpu.compiling import kernel
 from fastmlp.cpu.layout import ADAM, DESCENT, LAYER, MEASURE, NESTEROV, STEP, STORE, SUM
 from fastmlp.cpu.vector import (
     broadcast,
@@ -132,7 +132,9 @@ def update_panel(layer, p, vectors, first, last, step, work):
     norms = layer.tile + p * (layer.rows // height + 1)
     if first == 0:
         if step.phase == MEASURE:
-            work.norms[norms + layer.rows // height] = squared_length(step, work, b, vectors, 1, 0.0)
+            work.norms[norms + layer.rows // height] = squared_length(
+                step, work, b, vectors, tile_rows(wide_row(U)), 0.0
+            )
         else:
             update_bias(layer, p, vectors, step, work, U, b)
     for tile in range(first, last):
@@ -144,7 +146,7 @@ def update_panel(layer, p, vectors, first, last, step, work):
             update_tile(layer, p, vectors, tile, step, work, U, w)
 
 
-@inlined
+@kernel
 def prefetch_tile(layer, p, vectors, i, step, work):
     """Ask for what the update of the tile of W at row i of panel p needs: it, its moments, its transpose's place."""
     P, V = panel_width(work.parameters), lanes(work.parameters)

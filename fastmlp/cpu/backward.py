@@ -3,7 +3,7 @@
 import math
 
 from fastmlp.cpu.activation import activate, multiply_derivative
-from fastmlp.cpu.compiling import inlined, kernel
+from fastmlp.cpu.compiling import kernel
 from fastmlp.cpu.forward import SUM_PANELS
 from fastmlp.cpu.layout import LOG_LOSS, SOFTMAX
 from fastmlp.cpu.vector import (
@@ -25,7 +25,7 @@ from fastmlp.cpu.vector import (
 from fastmlp.formulas import binary_log_loss, exp_negative, logistic, output_error, squared_error, where
 
 
-@inlined
+@kernel
 def output_delta(layer, loss, A, D, targets, row_weights, mask, r, rows):
     """delta^(L)_j = (a_j - y_j) f'(z_j) (eq. 8) for `rows` rows from r on; returns the sum of their losses (eq. 4).
 
@@ -59,7 +59,7 @@ def output_delta(layer, loss, A, D, targets, row_weights, mask, r, rows):
     return lane_sum(total)
 
 
-@inlined
+@kernel
 def softmax_delta(layer, A, D, targets, row_weights, mask, r, rows):
     """delta = a - y for softmax with cross-entropy, and the sum of ln(sum_j e^z_j) - sum_j y_j z_j over the rows."""
     P, V = panel_width(A), lanes(A)
@@ -93,7 +93,7 @@ def softmax_delta(layer, A, D, targets, row_weights, mask, r, rows):
     return loss
 
 
-@inlined
+@kernel
 def backward(layer, below, transposed, A, D, begin, end, unscale):
     """delta_i = (sum_j W_ji delta_j) f'(z_i) (eq. 9) for the examples begin <= r < end, whole tiles of them.
 

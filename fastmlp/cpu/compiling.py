@@ -16,11 +16,47 @@ from pathlib import Path
 import numba
 from numba.core import caching
 from numba.core.ccallback import CFunc
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 
 # No fast-math flag anywhere: the sums' order is ours, so the bits do not depend on what the compiler thinks of.
 OPTIONS = {"error_model": "numpy", "nogil": True}
+
+
+class _LinkedCode(JITCodeLibrary):
+    """The LLVM code of a kernel, which is optimized and made machine code only where it ends up: in what Python calls.
+
+    Numba does both for every function by itself as well, which would take as long again.
+    """
+
+    codegen = property(lambda self: self)
+
+    def finalize(self):
+        for library in dict.fromkeys(self._linking_libraries):
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
+
+    def get_pointer_to_function(self, name):
+        self._ensure_finalized()
+        return 0
+
+    def set_env(self, name, environment):
+        """Kernels raise nothing, so they need no environment."""
+
+
+class _KernelCompiler(Compiler):
+    def __init__(self, typingctx, targetctx, library, *rest):
+        super().__init__(typingctx, targetctx, library or _LinkedCode(targetctx.codegen(), "fastmlp"), *rest)
+
+
 # A kernel allocates nothing and is called from compiled code only: no reference counts, no wrappers to compile.
-INNER = {**OPTIONS, "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+INNER = {
+    **OPTIONS,
+    "_nrt": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "pipeline_class": _KernelCompiler,
+}
 
 
 @functools.cache
@@ -91,11 +127,6 @@ def kernel(function):
     return numba.njit(**INNER)(function)
 
 
-def inlined(function):
-    """A kernel that becomes part of the kernel that calls it, instead of being compiled by itself first."""
-    return numba.njit(inline="always", **INNER)(function)
-
-
 def entry(parallel=False):
     """Compile a function that Python calls; its machine code is kept on disk."""
 
@@ -117,6 +148,7 @@ def pointer(signature, function):
     return compiled
 
 
+@functools.cache
 def callable_at(address, arguments):
     """A Python callable for the compiled function at an address that takes so many integers."""
     return ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * arguments)(address)

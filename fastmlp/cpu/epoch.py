@@ -9,13 +9,13 @@ import functools
 import math
 
 import numpy as np
-from numba import from_dtype, prange, types
+from numba import from_dtype, types
 
 from fastmlp.cpu import compiling
 from fastmlp.cpu.accumulate import accumulate
 from fastmlp.cpu.activation import drop
 from fastmlp.cpu.backward import backward, output_delta
-from fastmlp.cpu.compiling import entry, kernel
+from fastmlp.cpu.compiling import kernel
 from fastmlp.cpu.forward import forward
 from fastmlp.cpu.layout import (
     CHUNK_ROWS,
@@ -30,7 +30,7 @@ from fastmlp.cpu.layout import (
     TILE_ROWS,
     UPDATE,
 )
-from fastmlp.cpu.team import assemble, dismiss, help_along, is_leader, lead
+from fastmlp.cpu.team import dismiss, help_along, is_leader, lead
 from fastmlp.cpu.vector import (
     broadcast,
     call_gather,
@@ -68,8 +68,8 @@ def pass_examples(steps, A, share, shares):
     x_buffer, t_buffer = step.activations + at, step.targets + at
     call_gather(step.x_gather, step.x_source, step.order, step.begin + begin, count, x_buffer, bottom.stride)
     call_gather(step.t_gather, step.t_source, step.order, step.begin + begin, count, t_buffer, bottom.stride)
-    clear_rows(A, bottom.a_in, bottom.in_panels, bottom.stride, begin + count, end)
-    clear_rows(work.targets, 0, top.out_panels, bottom.stride, begin + count, end)
+    clear_rows(A, bottom.in_panels, bottom.stride, begin + count, end)
+    clear_rows(work.targets, top.out_panels, bottom.stride, begin + count, end)
     for r in range(begin, end):
         work.row_weights[r] = example_weight(step, step.begin + r) if r < begin + count else 0.0
     if step.check:
@@ -99,11 +99,11 @@ def pass_examples(steps, A, share, shares):
 
 
 @kernel
-def clear_rows(A, a, panels, stride, begin, end):
+def clear_rows(A, panels, stride, begin, end):
     """Zero the rows that fill up the last tile: what an earlier chunk left there may not be finite."""
     P = panel_width(A)
     for p in range(panels):
-        for n in range(a + p * stride + begin * P, a + p * stride + end * P):
+        for n in range(p * stride + begin * P, p * stride + end * P):
             A[n] = 0.0
 
 
@@ -226,14 +226,14 @@ def shuffle(order, m, seed):
 
 
 @kernel
-def run_chunks(steps, first, last, threads):
-    """Lead the team through the chunks first <= number < last, or go alone when there is one thread."""
+def run_chunks(steps, threads):
+    """Lead the team through the chunks, or go alone when there is one thread."""
     step = record_at(steps, 0, STEP)
-    if first == 0 and step.shuffle:
+    if step.from_chunk == 0 and step.shuffle:
         shuffle(numbers_at(step.order, INT64), step.m, step.order_seed)
     chunks = (step.batch_size + CHUNK_ROWS - 1) // CHUNK_ROWS
     passes = 0
-    for number in range(first, last):
+    for number in range(step.from_chunk, step.to_chunk):
         if number % chunks == 0:
             begin_minibatch(step, number // chunks)
         some = begin_chunk(step, number % chunks)
@@ -247,21 +247,24 @@ def run_chunks(steps, first, last, threads):
                     lead(step.team, passes, function, steps, step.activations, threads)
 
 
-@entry(parallel=True)
-def run_epoch(steps, first, last, threads):
-    """The chunks first <= number < last of the epoch that the step at the address `steps` describes.
+def run_epoch(steps, activations, member, members):
+    """The chunks step.from_chunk <= number < step.to_chunk of an epoch, called once by each of the team's threads.
 
     A minibatch has ceil(batch_size / CHUNK_ROWS) chunks; an epoch is run in one call, or in several, one behind
     another. Sums of the objective are left in the slots of losses and squares.
     """
-    if threads == 1:
-        run_chunks(steps, first, last, threads)
+    team = record_at(steps, 0, STEP).team
+    if members == 1:
+        run_chunks(steps, members)
+    elif is_leader(team):
+        run_chunks(steps, members)
+        dismiss(team)
     else:
-        team, activations = record_at(steps, 0, STEP).team, record_at(steps, 0, STEP).activations
-        assemble(team)
-        for _ in prange(threads):
-            if is_leader(team):
-                run_chunks(steps, first, last, threads)
-                dismiss(team)
-            else:
-                help_along(team, steps, activations, threads)
+        help_along(team, steps, activations, members)
+
+
+@functools.cache
+def compiled_epoch():
+    """The epoch, compiled for networks of any dtype."""
+    word = types.intp
+    return compiling.pointer(types.void(word, word, word, word), run_epoch)

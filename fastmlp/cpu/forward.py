@@ -1,7 +1,7 @@
 """z and a of a layer for a block of examples (eq. 7)."""
 
 from fastmlp.cpu.activation import activate
-from fastmlp.cpu.compiling import inlined, kernel
+from fastmlp.cpu.compiling import kernel
 from fastmlp.cpu.vector import (
     lanes,
     narrow_tile,
@@ -20,7 +20,7 @@ from fastmlp.cpu.vector import (
 SUM_PANELS = 4
 
 
-@inlined
+@kernel
 def forward(layer, activation, parameters, A, begin, end):
     """z_j = sum_i W_ji a_i + b_j, a_j = f(z_j) (eq. 7) for the examples begin <= r < end, whole tiles of them.
 

@@ -1,13 +1,10 @@
 """Rows of X and of the targets, whatever they are kept in, into the panels of a chunk.
 
 A gather kernel is compiled for each kind of array when it is first met; the epoch kernel calls it by address and
-never learns what X is. It reads a source: a table of seven integers,
-
-    data, row stride, column stride (bytes), columns, indices, indptr (addresses, CSR), bytes of an index
-
-and is called as gather(source, order, first, count, buffer, stride): the examples order[first : first + count] (or
-first, first + 1, ... when order is 0) become the rows 0 ... count - 1 at `buffer`, whose panels lie `stride` numbers
-apart. No array is copied whole; a number is converted when it is read.
+never learns what X is. It is called as gather(source, order, first, count, buffer, stride), source being the address
+of a SOURCE record: the examples order[first : first + count] (or first, first + 1, ... when order is 0) become the
+rows 0 ... count - 1 at `buffer`, whose panels lie `stride` numbers apart. No array is copied whole; a number is
+converted when it is read.
 """
 
 import functools
@@ -16,7 +13,7 @@ import numpy as np
 from numba import types
 
 from fastmlp.cpu import compiling
-from fastmlp.cpu.compiling import inlined
+from fastmlp.cpu.compiling import kernel
 from fastmlp.cpu.vector import (
     broadcast,
     lanes,
@@ -25,29 +22,37 @@ from fastmlp.cpu.vector import (
     numbers_at,
     panel_width,
     read_number,
+    record_at,
     store,
 )
 
-DATA, ROW_STRIDE, COLUMN_STRIDE, COLUMNS, INDICES, INDPTR, INDEX_BYTES = range(7)
+SOURCE = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "data",  # address of the first number; of the first stored one in CSR
+            "row_stride",  # in bytes, as the next
+            "column_stride",
+            "columns",
+            "indices",  # addresses of CSR's arrays, and the bytes of one of their numbers
+            "indptr",
+            "index_bytes",
+        )
+    ]
+)
 _INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
 
 
-@inlined
-def word(address, n):
-    """The n-th 64-bit integer at an address."""
-    return read_number(address + 8 * n, _INT64)
-
-
-@inlined
+@kernel
 def index(address, n, size):
     """The n-th index of `size` bytes at an address."""
     return read_number(address + 8 * n, _INT64) if size == 8 else np.int64(read_number(address + 4 * n, _INT32))
 
 
-@inlined
+@kernel
 def example(order, n):
     """Which example comes n-th."""
-    return n if order == 0 else word(order, n)
+    return n if order == 0 else read_number(order + 8 * n, _INT64)
 
 
 def _dense(number, real):
@@ -57,8 +62,8 @@ def _dense(number, real):
     def gather_dense(source, order, first, count, buffer, stride):
         B = numbers_at(buffer, real)
         P, V = panel_width(B), lanes(B)
-        data, row_stride, step = word(source, DATA), word(source, ROW_STRIDE), word(source, COLUMN_STRIDE)
-        columns = word(source, COLUMNS)
+        table = record_at(source, 0, SOURCE)
+        data, row_stride, step, columns = table.data, table.row_stride, table.column_stride, table.columns
         whole = columns - columns % V if step == size else 0  # columns that come in whole vectors
         for r in range(count):
             row = data + example(order, first + r) * row_stride
@@ -81,10 +86,11 @@ def _half(real):
     def gather_half(source, order, first, count, buffer, stride):
         B = numbers_at(buffer, real)
         P = panel_width(B)
-        data, row_stride, step = word(source, DATA), word(source, ROW_STRIDE), word(source, COLUMN_STRIDE)
+        table = record_at(source, 0, SOURCE)
+        data, row_stride, step, columns = table.data, table.row_stride, table.column_stride, table.columns
         for r in range(count):
             row = data + example(order, first + r) * row_stride
-            for j in range(word(source, COLUMNS)):
+            for j in range(columns):
                 bits = np.uint32(read_number(row + j * step, number))
                 magnitude = np.uint32((bits & np.uint32(0x7FFF)) << np.uint32(13))
                 # float32's exponent is biased by 127, float16's by 15; the largest exponent means inf or NaN in both
@@ -103,8 +109,9 @@ def _sparse(number, real):
     def gather_sparse(source, order, first, count, buffer, stride):
         B = numbers_at(buffer, real)
         P, V = panel_width(B), lanes(B)
-        data, indices, indptr = word(source, DATA), word(source, INDICES), word(source, INDPTR)
-        columns, index_bytes = word(source, COLUMNS), word(source, INDEX_BYTES)
+        table = record_at(source, 0, SOURCE)
+        data, indices, indptr = table.data, table.indices, table.indptr
+        columns, index_bytes = table.columns, table.index_bytes
         zero = broadcast(B, 0.0)
         for r in range(count):
             for j in range(0, columns, V):
@@ -123,7 +130,8 @@ def _labels(number, real):
     def gather_labels(source, order, first, count, buffer, stride):
         B = numbers_at(buffer, real)
         P, V = panel_width(B), lanes(B)
-        data, row_stride, columns = word(source, DATA), word(source, ROW_STRIDE), word(source, COLUMNS)
+        table = record_at(source, 0, SOURCE)
+        data, row_stride, columns = table.data, table.row_stride, table.columns
         zero = broadcast(B, 0.0)
         for r in range(count):
             for j in range(0, columns, V):
@@ -157,15 +165,15 @@ class Source:
             indptr = np.ascontiguousarray(data.indptr, dtype=width)
             values = np.ascontiguousarray(data.data)
             kind = "sparse"
-            table = [0, 0, data.shape[1], indices.ctypes.data, indptr.ctypes.data, indices.itemsize]
+            table = (0, 0, data.shape[1], indices.ctypes.data, indptr.ctypes.data, indices.itemsize)
             self.data = indices, indptr, values
         elif data.ndim == 1:
             kind, values = "labels", data
-            table = [data.strides[0], 0, classes, 0, 0, 0]
+            table = (data.strides[0], 0, classes, 0, 0, 0)
         else:
             kind, values = "dense", data
-            table = [*data.strides, data.shape[1], 0, 0, 0]
+            table = (*data.strides, data.shape[1], 0, 0, 0)
         number = np.dtype(np.uint8) if values.dtype == bool else values.dtype
         self.gather = gather_kernel(kind, number, np.dtype(real)).address
-        self.table = np.array([values.ctypes.data, *table], np.int64)
+        self.table = np.array([(values.ctypes.data, *table)], SOURCE)
         self.address = self.table.ctypes.data

@@ -130,7 +130,9 @@ STEP = np.dtype(
             "dropout_seed",
             "threshold",  # dropout * 2^32
             "updates",  # updates of the weights before this epoch: Adam's t
-            # where the epoch stands
+            # the chunks of the epoch that are to be run, the latter excluded; where the epoch stands
+            "from_chunk",
+            "to_chunk",
             "phase",
             "minibatch",
             "begin",  # the chunk's first example, counted over the epoch's order

@@ -2,18 +2,16 @@
 
 import functools
 
-import numpy as np
-from numba import from_dtype, prange, types
+from numba import from_dtype, types
 
 from fastmlp.cpu import compiling
 from fastmlp.cpu.activation import activate, softmax
-from fastmlp.cpu.compiling import entry, kernel
+from fastmlp.cpu.compiling import kernel
 from fastmlp.cpu.epoch import nothing_if_finite
 from fastmlp.cpu.forward import SUM_PANELS, forward
 from fastmlp.cpu.layout import IDENTITY, LAYER, SOFTMAX, STEP
 from fastmlp.cpu.vector import (
     call_gather,
-    call_pass,
     lanes,
     narrow_row,
     numbers_at,
@@ -124,10 +122,3 @@ def compiled_prediction(real):
     word = types.intp
     signature = types.void(word, types.CPointer(from_dtype(real)), word, word)
     return tuple(compiling.pointer(signature, function) for function in (predict_chunks, predict_one))
-
-
-@entry(parallel=True)
-def run_pass(function, steps, activations, shares):
-    """Call a compiled pass once for each share, on as many threads."""
-    for share in prange(shares):
-        call_pass(function, steps, activations, np.int64(share), shares)

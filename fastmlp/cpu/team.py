@@ -11,8 +11,9 @@ pass, which stands while a share of it is claimed and not finished.
 """
 
 import numpy as np
+from numba import prange
 
-from fastmlp.cpu.compiling import kernel
+from fastmlp.cpu.compiling import entry, kernel
 from fastmlp.cpu.vector import atomic_add, atomic_load, atomic_store, call_pass, yield_processor
 
 # Looks at a word before the processor is offered to others: a pass of the other threads ends sooner than this unless
@@ -24,19 +25,20 @@ LINE = 64
 ENTERED, CLAIM, FINISHED, PASS = 0, LINE, 2 * LINE, 3 * LINE
 WORDS = 4 * LINE // 8
 SHIFT = 32
+NONE_LEFT = 1 << (SHIFT - 1)  # the claim of a pass whose shares are all taken
 CLOSED = -(1 << 62)  # so low that late claims, which add one each, leave it negative
 
 
-def new_team() -> np.ndarray:
-    """The state of a team, before its first region."""
-    return np.zeros(WORDS, np.int64)
-
-
-@kernel
-def assemble(team):
+def assemble(team: np.ndarray) -> None:
     """Prepare for a region; called before its threads start."""
-    atomic_store(team + ENTERED, 0)
-    atomic_store(team + CLAIM, 1 << (SHIFT - 1))  # a pass of which every share is taken
+    team[ENTERED // 8], team[CLAIM // 8] = 0, NONE_LEFT
+
+
+@entry(parallel=True)
+def run_shares(function, steps, activations, shares):
+    """Call the kernel at an address once for each share, on as many threads."""
+    for share in prange(shares):
+        call_pass(function, steps, activations, np.int64(share), shares)
 
 
 @kernel

@@ -9,11 +9,11 @@ import numpy as np
 
 from fastmlp.cpu import layout as _layout
 from fastmlp.cpu.compiling import callable_at
-from fastmlp.cpu.epoch import compiled_passes, run_epoch
+from fastmlp.cpu.epoch import compiled_epoch, compiled_passes
 from fastmlp.cpu.gather import Source
 from fastmlp.cpu.layout import CHUNK_ROWS, LOSSES, RULES, STEP, aligned, from_panels, padded, to_panels
-from fastmlp.cpu.prediction import compiled_prediction, run_pass
-from fastmlp.cpu.team import new_team
+from fastmlp.cpu.prediction import compiled_prediction
+from fastmlp.cpu.team import WORDS, assemble, run_shares
 from fastmlp.cpu.vector import TILE_ROWS, VECTOR_BYTES, panel_of
 from fastmlp.inputs import not_finite_error
 
@@ -60,7 +60,7 @@ class Room:
             "not_finite": np.zeros(row_tiles, np.int64),
             "squares": np.zeros(plan.tiles),
             "norms": np.zeros(plan.tiles),
-            "team": new_team(),
+            "team": np.zeros(WORDS, np.int64),
         }
         self.arrays["mask"][: top["n_out"]] = 1
         examples, weights = compiled_passes(dtype)
@@ -85,6 +85,14 @@ def make_step(like: np.ndarray | None = None, **values: Any) -> np.ndarray:
     for name, value in values.items():
         record[name] = value.__array_interface__["data"][0] if isinstance(value, np.ndarray) else value
     return step
+
+
+def call_on_threads(address: int, step: np.ndarray, activations: np.ndarray, threads: int) -> None:
+    """Call the compiled function at an address on so many threads, the calling one when there is one."""
+    if threads == 1:
+        callable_at(address, 4)(step.ctypes.data, activations.ctypes.data, 0, 1)
+    else:
+        run_shares(address, step.ctypes.data, activations.ctypes.data, threads)
 
 
 class Trainer:
@@ -302,10 +310,7 @@ class Trainer:
             out=out,
         )
         chunks, _ = compiled_prediction(self.dtype)
-        if threads == 1:
-            callable_at(chunks.address, 4)(step.ctypes.data, activations.ctypes.data, 0, 1)
-        else:
-            run_pass(chunks.address, step.ctypes.data, activations.ctypes.data, threads)
+        call_on_threads(chunks.address, step, activations, threads)
         if check and not_finite.any():
             raise not_finite_error(X, self.dtype, "X") or FloatingPointError("a number of X changed while it was read")
         return out
@@ -413,7 +418,9 @@ class Epochs:
         """Go on until `last` chunks are done."""
         threads = self._choose_threads()
         first, begin = self.done, time.perf_counter()
-        run_epoch(self._step.ctypes.data, first, last, threads)
+        self._step[0]["from_chunk"], self._step[0]["to_chunk"] = first, last
+        assemble(self._arrays["team"])
+        call_on_threads(compiled_epoch().address, self._step, self._arrays["activations"], threads)
         self._paces[threads] = (time.perf_counter() - begin) / max(1, last - first)
         self.done = last
 

@@ -60,9 +60,7 @@ def tile_shape(features: set[str], machine: str) -> tuple[int, int, int]:
     return 16, 4, 2  # SSE2 and everything else: 16 registers of 16 bytes
 
 
-VECTOR_BYTES, TILE_ROWS, TILE_VECTORS = tile_shape(
-    host_features(), llvmlite.binding.get_process_triple().split("-")[0]
-)
+VECTOR_BYTES, TILE_ROWS, TILE_VECTORS = tile_shape(host_features(), llvmlite.binding.get_process_triple().split("-")[0])
 
 
 def lanes_of(dtype) -> int:
@@ -422,9 +420,7 @@ def lane_max(context, vector):
     """The largest lane."""
 
     def generate(context, builder, signature, args):
-        return _fold(
-            builder, args[0], vector.lanes, lambda x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y)
-        )
+        return _fold(builder, args[0], vector.lanes, lambda x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y))
 
     return vector.element(vector), generate
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmlp.cpu.compiling import inlined
+from fastmlp.cpu.compiling import kernel
 from fastmlp.cpu.vector import numbers_at, numbers_like
 
 FLOAT64, INT64 = np.dtype(np.float64), np.dtype(np.int64)
@@ -30,7 +30,7 @@ class Work(NamedTuple):
     not_finite: np.ndarray
 
 
-@inlined
+@kernel
 def open_work(step, A):
     """The arrays of a step, A being its activations."""
     return Work(
