@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 LearningRate = float | Callable[[int], float]
 
 
@@ -75,6 +77,7 @@ class SGD:
     def __post_init__(self) -> None:
         _check_common(self)
         _check(self, "momentum", "a number in [0, 1)", lambda x: 0 <= x < 1)
+        _check(self, "nesterov", "True or False", lambda x: isinstance(x, (bool, np.bool_)))
 
 
 @dataclass(frozen=True)

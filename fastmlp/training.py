@@ -166,8 +166,11 @@ def _check_batch_size(batch_size: Any, optimizer: Optimizer, m: int) -> int:
 def _check_counts(epochs: Any, settings: Settings) -> None:
     if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
         raise ValueError(f"epochs is {epochs!r}; an integer >= 0 is allowed")
+    if not isinstance(settings.shuffle, (bool, np.bool_)):
+        raise ValueError(f"shuffle is {settings.shuffle!r}; True or False is allowed")
     tol, patience = settings.tol, settings.patience
-    if tol is not None and not (isinstance(tol, (int, float, np.number)) and tol >= 0 and math.isfinite(tol)):
+    number = isinstance(tol, (int, float, np.number)) and not isinstance(tol, bool)
+    if tol is not None and not (number and tol >= 0 and math.isfinite(tol)):
         raise ValueError(f"tol is {tol!r}; None or a finite number >= 0 is allowed")
     if patience is not None:
         if isinstance(patience, bool) or not isinstance(patience, (int, np.integer)) or patience < 1:

@@ -75,6 +75,7 @@ def test_training_leaves_settings_alone(make, arguments):
         (fastmlp.SGD, "learning_rate", (-0.5, math.nan, math.inf, "fast")),
         (fastmlp.Adam, "learning_rate", (-0.5, math.nan, math.inf, "fast")),
         (fastmlp.SGD, "momentum", (-0.5, 1.0, 1.5, math.nan)),
+        (fastmlp.SGD, "nesterov", (2, "no")),
         (fastmlp.SGD, "weight_decay", (-0.5, math.nan)),
         (fastmlp.Adam, "weight_decay", (-0.5, math.nan)),
         (fastmlp.SGD, "max_gradient_norm", (0.0, -0.5, math.nan)),

@@ -576,6 +576,8 @@ def test_divergence(optimizer, dtype, rate):
         ({"epochs": 1.5}, ("epochs", "1.5")),
         ({"tol": -1.0}, ("tol", "-1")),
         ({"tol": math.nan}, ("tol", "nan")),
+        ({"tol": True}, ("tol", "True")),
+        ({"shuffle": "no"}, ("shuffle", "no")),
         ({"patience": 0, "validation": (np.ones((2, 4)), np.ones((2, 3)))}, ("patience", "0")),
         ({"sample_weight": np.ones(52)}, ("sample_weight", "52", "53")),
         ({"sample_weight": np.ones((53, 1))}, ("sample_weight", "(53, 1)")),

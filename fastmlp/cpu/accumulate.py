@@ -48,7 +48,6 @@ def accumulate(steps, A, share, shares):
     the bits do not depend on the number of shares.
     """
     step = record_at(steps, 0, STEP)
-    work = open_work(step, A)
     P, V = panel_width(A), lanes(A)
     wide, narrow = wide_tile(A), narrow_tile(A)
     total = 0
@@ -70,23 +69,24 @@ def accumulate(steps, A, share, shares):
             if first == last:
                 continue
             if step.phase != SUM:
-                update_panel(layer, p, each, first, last, step, work)
+                update_panel(layer, p, each, first, last, step, A)
             elif each == 1:
-                sum_panel(narrow, narrow_row(A), layer, p, first, last, step, work, share)
+                sum_panel(narrow, narrow_row(A), layer, p, first, last, step, A, share)
             else:
-                sum_panel(wide, wide_row(A), layer, p, first, last, step, work, share)
+                sum_panel(wide, wide_row(A), layer, p, first, last, step, A, share)
 
 
 @kernel
-def sum_panel(zero, zero_row, layer, p, first, last, step, work, share):
+def sum_panel(zero, zero_row, layer, p, first, last, step, A, share):
     """U_ij += sum_r a_i delta_j, V_j += sum_r delta_j (eq. 10-11) for the tiles first <= tile < last of panel p of W
     and, with tile 0, the panel's row of b, over the chunk's examples r.
 
-    Reads work.activations and work.deltas, (examples, n) in panels. After a minibatch's last chunk W and b are
+    Reads A, the activations, and work.deltas, (examples, n) in panels. After a minibatch's last chunk W and b are
     updated (eq. 12-13) while the tile of U is in the L1 cache; before it, and where U is wanted whole, the sums go
     to work.gradients. Loop order: the panel of delta stays in L1 or L2 while the columns of a stream by.
     """
-    A, D = work.activations, work.deltas
+    work = open_work(step, A)
+    D = work.deltas
     P = panel_width(A)
     height, vectors = tile_rows(zero), tile_vectors(zero)
     d = layer.a_out + p * layer.stride
@@ -103,13 +103,13 @@ def sum_panel(zero, zero_row, layer, p, first, last, step, work, share):
             row = plus_tile(row, work.gradients, b)
         store_tile(row, U, b if keep else u)
         if not keep:
-            update_bias(layer, p, vectors, step, work, U, u)
+            update_bias(layer, p, vectors, step, A, U, u)
     for tile in range(first, last):
         i = tile * height
         a = layer.a_in + i // P * layer.stride + i % P
         w = layer.weights + p * layer.rows * P + i * P
         if examples >= PREFETCH_EXAMPLES and not keep:
-            prefetch_tile(layer, p, vectors, i, step, work)
+            prefetch_tile(layer, p, vectors, i, step, A)
         acc = zero
         for r in range(examples):
             acc = outer_product(acc, A, a + r * P, 1, D, d + r * P)
@@ -117,41 +117,41 @@ def sum_panel(zero, zero_row, layer, p, first, last, step, work, share):
             acc = plus_tile(acc, work.gradients, w)
         store_tile(acc, U, w if keep else u)
         if not keep:
-            update_tile(layer, p, vectors, tile, step, work, U, u)
+            update_tile(layer, p, vectors, tile, step, A, U, u)
 
 
 @kernel
-def update_panel(layer, p, vectors, first, last, step, work):
+def update_panel(layer, p, vectors, first, last, step, A):
     """What is left to do for the tiles first <= tile < last of panel p when work.gradients is whole.
 
     MEASURE puts the squared length of U / m + l2 W and V / m into work.norms; UPDATE is eq. 12-13.
     """
-    P, U = panel_width(work.gradients), work.gradients
+    work = open_work(step, A)
+    P, U = panel_width(A), work.gradients
     height = tile_rows(wide_tile(U))
     b = layer.biases + p * P
     norms = layer.tile + p * (layer.rows // height + 1)
     if first == 0:
         if step.phase == MEASURE:
-            work.norms[norms + layer.rows // height] = squared_length(
-                step, work, b, vectors, tile_rows(wide_row(U)), 0.0
-            )
+            work.norms[norms + layer.rows // height] = squared_length(step, A, b, vectors, tile_rows(wide_row(U)), 0.0)
         else:
-            update_bias(layer, p, vectors, step, work, U, b)
+            update_bias(layer, p, vectors, step, A, U, b)
     for tile in range(first, last):
         w = layer.weights + (p * layer.rows + tile * height) * P
         if step.phase == MEASURE:
             rows = min(height, layer.n_in - tile * height)
-            work.norms[norms + tile] = squared_length(step, work, w, vectors, rows, step.penalty)
+            work.norms[norms + tile] = squared_length(step, A, w, vectors, rows, step.penalty)
         else:
-            update_tile(layer, p, vectors, tile, step, work, U, w)
+            update_tile(layer, p, vectors, tile, step, A, U, w)
 
 
 @kernel
-def prefetch_tile(layer, p, vectors, i, step, work):
+def prefetch_tile(layer, p, vectors, i, step, A):
     """Ask for what the update of the tile of W at row i of panel p needs: it, its moments, its transpose's place."""
-    P, V = panel_width(work.parameters), lanes(work.parameters)
+    work = open_work(step, A)
+    P, V = panel_width(A), lanes(A)
     w = layer.weights + (p * layer.rows + i) * P
-    for r in range(w, w + tile_rows(wide_tile(work.parameters)) * P, P):
+    for r in range(w, w + tile_rows(wide_tile(A)) * P, P):
         for v in range(vectors):
             prefetch(work.parameters, r + v * V)
             if step.rule != DESCENT:
@@ -165,32 +165,34 @@ def prefetch_tile(layer, p, vectors, i, step, work):
 
 
 @kernel
-def update_bias(layer, p, vectors, step, work, U, u):
+def update_bias(layer, p, vectors, step, A, U, u):
     """Eq. 13 for panel p of b, with V at U[u]."""
-    update(step, work, layer.biases + p * panel_width(U), U, u, vectors, tile_rows(wide_row(U)), 0.0, 0.0)
+    update(step, A, layer.biases + p * panel_width(U), U, u, vectors, tile_rows(wide_row(U)), 0.0, 0.0)
 
 
 @kernel
-def update_tile(layer, p, vectors, tile, step, work, U, u):
+def update_tile(layer, p, vectors, tile, step, A, U, u):
     """Eq. 12 for a tile of panel p of W, with U at U[u]; copies it into the transposed W that eq. 9 reads."""
-    P = panel_width(U)
-    height = tile_rows(wide_tile(U))
+    work = open_work(step, A)
+    P = panel_width(A)
+    height = tile_rows(wide_tile(A))
     i = tile * height
     w = layer.weights + (p * layer.rows + i) * P
     slot = layer.tile + p * (layer.rows // height + 1) + tile
     rows = min(height, layer.n_in - i)
-    work.squares[slot] += update(step, work, w, U, u, vectors, rows, step.penalty, step.decay)
+    work.squares[slot] += update(step, A, w, U, u, vectors, rows, step.penalty, step.decay)
     if layer.transposed >= 0:
-        square = load_tile(wide_tile(U), work.parameters, w)
+        square = load_tile(wide_tile(A), work.parameters, w)
         store_transposed(square, work.transposed, layer.transposed + (i // P * layer.columns + p * P) * P + i % P)
 
 
 @kernel
-def update(step, work, w, U, u, vectors, rows, l2, decay):
+def update(step, A, w, U, u, vectors, rows, l2, decay):
     """W <- W - alpha [U / m + l2 W] (eq. 12) or another rule, for `rows` rows of `vectors` vectors at W[w] and U[u].
 
     Returns the sum of the squares of W before the update times the minibatch's examples; zero when l2 is zero.
     """
+    work = open_work(step, A)
     W, first, second = work.parameters, work.first, work.second
     rule, scale, learning_rate, momentum = step.rule, step.scale, step.learning_rate, step.momentum
     beta_1, beta_2, step_size, epsilon = step.beta_1, step.beta_2, step.step_size, step.epsilon
@@ -223,9 +225,10 @@ def update(step, work, w, U, u, vectors, rows, l2, decay):
 
 
 @kernel
-def squared_length(step, work, w, vectors, rows, l2):
+def squared_length(step, A, w, vectors, rows, l2):
     """The sum of the squares of the gradient U / m + l2 W for `rows` rows of `vectors` vectors at W[w] and U[w]."""
-    P, V = panel_width(work.gradients), lanes(work.gradients)
+    work = open_work(step, A)
+    P, V = panel_width(A), lanes(A)
     scale = step.scale
     squares = 0.0
     for r in range(w, w + rows * P, P):
