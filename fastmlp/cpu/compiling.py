@@ -1,8 +1,9 @@
 """How kernels are compiled and where their machine code is kept between processes.
 
-`kernel` compiles a function that other kernels call. `entry` compiles one that Python calls and keeps the result on
-disk, under a folder named after a hash of all of fastmlp's sources: Numba itself does not notice that a callee in
-another file has changed. A folder that cannot be written costs a compilation, never an error.
+`kernel` compiles a function that other kernels call; `pointer` a pass, which is called by its address; `entry` a
+function that Python calls. Passes and entries are kept on disk, under a folder named after a hash of all of fastmlp's
+sources: Numba itself does not notice that a callee in another file has changed. A folder that cannot be written costs
+a compilation, never an error.
 """
 
 import ctypes
@@ -23,8 +24,8 @@ from numba.core.compiler import Compiler
 OPTIONS = {"error_model": "numpy", "nogil": True}
 
 
-class _LinkedCode(JITCodeLibrary):
-    """The LLVM code of a kernel, which is optimized and made machine code only where it ends up: in what Python calls.
+class _KernelCode(JITCodeLibrary):
+    """The LLVM code of a kernel, which is optimized and made machine code only where it ends up: in a pass.
 
     Numba does both for every function by itself as well, which would take as long again.
     """
@@ -44,19 +45,30 @@ class _LinkedCode(JITCodeLibrary):
         """Kernels raise nothing, so they need no environment."""
 
 
+class _PassCode(JITCodeLibrary):
+    """The code of a pass and its kernels, optimized once: Numba's round before that is for reference counts."""
+
+    def _optimize_final_module(self):
+        manager, builder = self._codegen._module_pass_manager()
+        manager.run(self._final_module, builder)
+
+
 class _KernelCompiler(Compiler):
     def __init__(self, typingctx, targetctx, library, *rest):
-        super().__init__(typingctx, targetctx, library or _LinkedCode(targetctx.codegen(), "fastmlp"), *rest)
+        super().__init__(typingctx, targetctx, library or _KernelCode(targetctx.codegen(), "fastmlp"), *rest)
 
 
-# A kernel allocates nothing and is called from compiled code only: no reference counts, no wrappers to compile.
-INNER = {
-    **OPTIONS,
-    "_nrt": False,
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-    "pipeline_class": _KernelCompiler,
-}
+class _PassCompiler(Compiler):
+    def __init__(self, typingctx, targetctx, library, *rest):
+        library = library or _PassCode(targetctx.codegen(), "fastmlp")
+        library.enable_object_caching()
+        super().__init__(typingctx, targetctx, library, *rest)
+
+
+# Kernels and passes allocate nothing and are called from compiled code only: no reference counts, no wrappers; and no
+# array expressions that Numba could rewrite.
+PASS = {**OPTIONS, "_nrt": False, "no_rewrites": True}
+INNER = {**PASS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _KernelCompiler}
 
 
 @functools.cache
@@ -141,7 +153,7 @@ def entry(parallel=False):
 
 def pointer(signature, function):
     """Compile a function whose address is handed to compiled code; kept on disk as well."""
-    compiled = CFunc(function, (signature.args, signature.return_type), {}, {**OPTIONS, "_nrt": False})
+    compiled = CFunc(function, (signature.args, signature.return_type), {}, PASS, _PassCompiler)
     if cache_folder() is not None:
         compiled._cache = _FunctionCache(function)
     compiled.compile()
