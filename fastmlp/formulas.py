@@ -82,6 +82,12 @@ def exp_negative(x):
     return times_power_of_two(multiply_add(exp_series(r) * r, r, r) + 1.0, n)
 
 
+def exponential(x):
+    """e^x."""
+    e = exp_negative(-abs(x))
+    return where(x > 0.0, 1.0 / e, e)
+
+
 def expm1_negative(x):
     """e^x - 1 for x <= 0 without cancellation near zero."""
     x = where(x < -40.0, -40.0, x)
@@ -197,6 +203,40 @@ def binary_log_loss(z, y):
     return where(z < 0.0, 0.0, z) - y * z + log1p_unit(exp_negative(-abs(z)))
 
 
+def poisson_loss(z, y):
+    """Half the Poisson deviance with a = e^z, from z, but for its part of y alone (y ln y - y): e^z - y z."""
+    return exponential(z) - y * z
+
+
+def huber_loss(a, y):
+    """(a - y)^2 / 2 where |a - y| <= 1, |a - y| - 1/2 beyond (Huber, 1964)."""
+    distance = abs(a - y)
+    inside = where(distance < 1.0, distance, 1.0)
+    return inside * (distance - inside * 0.5)
+
+
+def absolute_error(a, y):
+    """|a - y|."""
+    return abs(a - y)
+
+
+def huber_error(a, y):
+    """The derivative of huber_loss by a: a - y, no further than 1 from zero."""
+    error = where(a - y > 1.0, 1.0, a - y)
+    return where(error < -1.0, -1.0, error)
+
+
+def absolute_error_sign(a, y):
+    """The derivative of absolute_error by a: the sign of a - y, zero where they are equal."""
+    return where(a - y > 0.0, 1.0, where(a - y < 0.0, -1.0, a - y))
+
+
+def clipped(loss, lowest, highest):
+    """A log loss whose probability is kept from 0 and 1: no less than the lowest, no more than the highest."""
+    loss = where(loss < lowest, lowest, loss)
+    return where(loss > highest, highest, loss)
+
+
 def output_error(a, y):
     """The a - y of eq. 8; with log loss (its f' cancels) the whole output delta."""
     return a - y
@@ -253,8 +293,9 @@ def scrambled(bits):
 
 
 VECTORIZED = (
-    exp_series, exp_negative, expm1_negative, log1p_unit,
+    exp_series, exp_negative, exponential, expm1_negative, log1p_unit,
     identity, identity_derivative, logistic, logistic_derivative, tanh, tanh_derivative, relu, relu_derivative,
-    softplus, softplus_derivative, squared_error, binary_log_loss, output_error, decayed, regularized_gradient,
+    softplus, softplus_derivative, squared_error, binary_log_loss, poisson_loss, huber_loss, absolute_error,
+    huber_error, absolute_error_sign, clipped, output_error, decayed, regularized_gradient,
     descent, momentum_velocity, adam_mean, adam_square, adam_step, scrambled,
 )  # fmt: skip

@@ -218,7 +218,7 @@ def _descend(
     names = ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay")
     settings = {name: getattr(optimizer, name, 0.0) for name in names}
     settings |= {"rule": rule(optimizer), "max_norm": getattr(optimizer, "max_gradient_norm", None)}
-    epoch = trainer.epochs(X, T, weight, settings, batch_size, shuffle)
+    epoch = trainer.epochs(X, T, weight, settings, batch_size, "shuffled" if shuffle else None)
     seconds_a_chunk = epoch.seconds_guess / epoch.chunks
     for number in range(epochs):
         trainer.remember()

@@ -188,7 +188,7 @@ def update_tile(layer, p, vectors, tile, step, A, U, u):
 def update(step, A, w, U, u, vectors, rows, l2, decay):
     """W <- W - alpha [U / m + l2 W] (eq. 12) or another rule, for `rows` rows of `vectors` vectors at W[w] and U[u].
 
-    Returns the sum of the squares of W before the update times the minibatch's examples; zero when l2 is zero.
+    Returns what W^2 before the update adds to the sum of the losses (eq. 5); zero when l2 is zero.
     """
     work = open_work(step, A)
     W, first, second = work.parameters, work.first, work.second
@@ -219,7 +219,7 @@ def update(step, A, w, U, u, vectors, rows, l2, decay):
             store(W, w + k, x)
     if l2 == 0.0:
         return 0.0
-    return lane_sum(squares) * step.examples_in_batch
+    return lane_sum(squares) * step.penalty_weight
 
 
 @kernel

@@ -1,10 +1,11 @@
 """f, f' and dropout over tiles of activations and deltas that are still in the L1 cache (eq. 1-3)."""
 
 from fastmlp.cpu.compiling import kernel
-from fastmlp.cpu.layout import IDENTITY, LOGISTIC, RELU, TANH
+from fastmlp.cpu.layout import IDENTITY, LOGISTIC, RELU, SOFTPLUS, TANH
 from fastmlp.cpu.vector import broadcast, lane_sum, lanes, load, panel_width, positions, store
 from fastmlp.formulas import (
     exp_negative,
+    exponential,
     logistic,
     logistic_derivative,
     relu,
@@ -33,8 +34,10 @@ def activate(activation, A, a, vectors, rows):
                 z = tanh(z)
             elif activation == RELU:
                 z = relu(z)
-            else:
+            elif activation == SOFTPLUS:
                 z = softplus(z)
+            else:
+                z = exponential(z)
             store(A, v, z)
 
 

@@ -5,7 +5,7 @@ import math
 from fastmlp.cpu.activation import activate, multiply_derivative
 from fastmlp.cpu.compiling import kernel
 from fastmlp.cpu.forward import SUM_PANELS
-from fastmlp.cpu.layout import LOG_LOSS, SOFTMAX
+from fastmlp.cpu.layout import ABSOLUTE_ERROR, HUBER, LOG_LOSS, POISSON, SOFTMAX
 from fastmlp.cpu.vector import (
     broadcast,
     lane_max,
@@ -22,26 +22,43 @@ from fastmlp.cpu.vector import (
     tile_vectors,
     wide_tile,
 )
-from fastmlp.formulas import binary_log_loss, exp_negative, logistic, output_error, squared_error, where
+from fastmlp.formulas import (
+    absolute_error,
+    absolute_error_sign,
+    binary_log_loss,
+    clipped,
+    exp_negative,
+    exponential,
+    huber_error,
+    huber_loss,
+    logistic,
+    output_error,
+    poisson_loss,
+    squared_error,
+    where,
+)
 
 
 @kernel
-def output_delta(layer, loss, A, D, targets, row_weights, mask, r, rows):
+def output_delta(layer, step, A, D, work, r, rows):
     """delta^(L)_j = (a_j - y_j) f'(z_j) (eq. 8) for `rows` rows from r on; returns the sum of their losses (eq. 4).
 
-    A holds the output layer's z at layer.a_out, `targets` y, (rows, n_out) in panels; row_weights is each example's
-    weight, zero for padding, and mask is one where a column is an output, zero where it is padding. Writes D; with
-    squared error A becomes a. For log loss f' cancels: delta = a - y.
+    A holds the output layer's z at layer.a_out, work.targets y, (rows, n_out) in panels; work.row_weights is each
+    example's weight, zero for padding, and work.mask is one where a column is an output, zero where it is padding.
+    Writes D; A becomes a unless the loss is one of z. With log loss, and Poisson's with e^z, f' cancels: delta = a - y.
     """
     P, V = panel_width(A), lanes(A)
+    loss, lowest, highest = step.loss, step.lowest_loss, step.highest_loss
+    targets, row_weights, mask = work.targets, work.row_weights, work.mask
     total = broadcast(A, 0.0)
     if layer.activation == SOFTMAX:
-        return softmax_delta(layer, A, D, targets, row_weights, mask, r, rows)
+        return softmax_delta(layer, step, A, D, work, r, rows)
+    of_z = loss == LOG_LOSS or loss == POISSON
     for p in range(layer.out_panels):
         a = layer.a_out + p * layer.stride + r * P
         t = p * layer.stride + r * P
         vectors = (min(P, layer.n_out - p * P) + V - 1) // V
-        if loss != LOG_LOSS:
+        if not of_z:
             activate(layer.activation, A, a, vectors, rows)
         for i in range(rows):
             weight = row_weights[r + i]
@@ -49,20 +66,32 @@ def output_delta(layer, loss, A, D, targets, row_weights, mask, r, rows):
                 x, y = load(A, a + i * P + v), load(targets, t + i * P + v)
                 factor = load(mask, p * P + v) * weight
                 if loss == LOG_LOSS:
-                    total = total + binary_log_loss(x, y) * factor
-                    x = logistic(x)
+                    each = clipped(binary_log_loss(x, y), lowest, highest)
+                    error = output_error(logistic(x), y)
+                elif loss == POISSON:
+                    each = poisson_loss(x, y)
+                    error = output_error(exponential(x), y)
+                elif loss == HUBER:
+                    each = huber_loss(x, y)
+                    error = huber_error(x, y)
+                elif loss == ABSOLUTE_ERROR:
+                    each = absolute_error(x, y)
+                    error = absolute_error_sign(x, y)
                 else:
-                    total = total + squared_error(x, y) * factor
-                store(D, a + i * P + v, output_error(x, y) * factor)
-        if loss != LOG_LOSS:
+                    each = squared_error(x, y)
+                    error = output_error(x, y)
+                total = total + each * factor
+                store(D, a + i * P + v, error * factor)
+        if not of_z:
             multiply_derivative(layer.activation, A, D, a, vectors, rows, 1.0)
     return lane_sum(total)
 
 
 @kernel
-def softmax_delta(layer, A, D, targets, row_weights, mask, r, rows):
+def softmax_delta(layer, step, A, D, work, r, rows):
     """delta = a - y for softmax with cross-entropy, and the sum of ln(sum_j e^z_j) - sum_j y_j z_j over the rows."""
     P, V = panel_width(A), lanes(A)
+    targets, row_weights, mask = work.targets, work.row_weights, work.mask
     loss = 0.0
     for i in range(r, r + rows):
         highest = broadcast(A, -math.inf)
@@ -83,7 +112,12 @@ def softmax_delta(layer, A, D, targets, row_weights, mask, r, rows):
                 agreement = agreement + load(targets, t + v) * z
                 store(D, a + v, power)
         total = lane_sum(powers)
-        loss += (math.log(total) - lane_sum(agreement)) * row_weights[i]
+        surprise = math.log(total) - lane_sum(agreement)
+        if surprise < step.lowest_loss:
+            surprise = step.lowest_loss
+        elif surprise > step.highest_loss:
+            surprise = step.highest_loss
+        loss += surprise * row_weights[i]
         for p in range(layer.out_panels):
             a = layer.a_out + p * layer.stride + i * P
             t = p * layer.stride + i * P

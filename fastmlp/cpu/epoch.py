@@ -87,7 +87,10 @@ def pass_examples(steps, A, share, shares):
             drop(layer, A, dropout_key(step, l), step.threshold, scale, begin, end, step.offset)
     share_of_mean = step.scale * step.examples_in_batch
     for r in range(begin, end, height):
-        loss = output_delta(top, step.loss, A, D, work.targets, work.row_weights, work.mask, r, height)
+        loss = output_delta(top, step, A, D, work, r, height)
+        if step.loss_offsets != 0:
+            for i in range(r, min(r + height, begin + count)):
+                loss += numbers_at(step.loss_offsets, FLOAT64)[example_at(step, step.begin + i)] * work.row_weights[i]
         work.losses[r // height] += loss * share_of_mean
     if step.rule == EVALUATE:
         return
@@ -130,7 +133,13 @@ def example_weight(step, n):
     """The weight of the n-th example of the epoch's order."""
     if step.sample_weight == 0:
         return 1.0
-    return numbers_at(step.sample_weight, FLOAT64)[numbers_at(step.order, INT64)[n] if step.order != 0 else n]
+    return numbers_at(step.sample_weight, FLOAT64)[example_at(step, n)]
+
+
+@kernel
+def example_at(step, n):
+    """Which example comes n-th."""
+    return numbers_at(step.order, INT64)[n] if step.order != 0 else n
 
 
 @functools.cache
@@ -162,7 +171,8 @@ def begin_minibatch(step, minibatch):
     step.minibatch = minibatch
     step.examples_in_batch = stop - start
     step.scale = 1.0 / total if total > 0.0 else 0.0
-    step.penalty = step.l2
+    step.penalty = step.l2 * step.scale if step.l2_per_example else step.l2
+    step.penalty_weight = 0.5 * step.penalty * step.examples_in_batch
     step.decay = step.learning_rate * step.weight_decay
     corrections = math.sqrt(1.0 - step.beta_2**updates) / (1.0 - step.beta_1**updates)
     step.step_size = step.learning_rate * corrections

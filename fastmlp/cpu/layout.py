@@ -15,7 +15,7 @@ from fastmlp.cpu.vector import TILE_ROWS, VECTOR_BYTES, panel_of
 # while it meets every weight. A minibatch larger than this is cut into equal chunks that add to U and V.
 CHUNK_ROWS = 256
 
-IDENTITY, LOGISTIC, TANH, RELU, SOFTPLUS, SOFTMAX = range(6)
+IDENTITY, LOGISTIC, TANH, RELU, SOFTPLUS, SOFTMAX, EXPONENTIAL = range(7)
 ACTIVATIONS = {
     "identity": IDENTITY,
     "logistic": LOGISTIC,
@@ -23,9 +23,16 @@ ACTIVATIONS = {
     "relu": RELU,
     "softplus": SOFTPLUS,
     "softmax": SOFTMAX,
+    "exp": EXPONENTIAL,
 }
-SQUARED_ERROR, LOG_LOSS = range(2)
-LOSSES = {"squared_error": SQUARED_ERROR, "log_loss": LOG_LOSS}
+SQUARED_ERROR, LOG_LOSS, POISSON, HUBER, ABSOLUTE_ERROR = range(5)
+LOSSES = {
+    "squared_error": SQUARED_ERROR,
+    "log_loss": LOG_LOSS,
+    "poisson": POISSON,
+    "huber": HUBER,
+    "absolute_error": ABSOLUTE_ERROR,
+}
 
 STORE, EVALUATE, DESCENT, MOMENTUM, NESTEROV, ADAM = range(6)  # rules: what becomes of U and V
 RULES = {
@@ -87,13 +94,14 @@ STEP = np.dtype(
             "n_tiles",
             "team",  # of the threads (see team.py)
             # X and the targets: the gather kernel and what it reads (see gather.py); their order, 0 for 0, 1, 2, ...;
-            # the examples' weights (float64), 0 when there are none
+            # the examples' weights and what is added to their losses (float64), 0 when there are none
             "x_gather",
             "x_source",
             "t_gather",
             "t_source",
             "order",
             "sample_weight",
+            "loss_offsets",
             # what training changes, flat and laid out by layout(): W in panels and b; W transposed in panels; the
             # optimizer's velocity or first moment and second moment
             "parameters",
@@ -123,6 +131,7 @@ STEP = np.dtype(
             "loss",
             "m",
             "batch_size",
+            "l2_per_example",  # whether l2 is divided by the sum of the weights of the minibatch's examples
             "check",  # whether to look for numbers that are not finite
             "clip",  # whether there is a largest length of the gradient
             "shuffle",  # whether the order is drawn anew when the epoch begins
@@ -155,8 +164,11 @@ STEP = np.dtype(
             "epsilon",
             "weight_decay",
             "max_norm",
+            "lowest_loss",  # of a probability, in log loss
+            "highest_loss",
             "scale",  # 1 / m, or one over the sum of the examples' weights
             "penalty",  # l2, times the gradient's shortening
+            "penalty_weight",  # what W^2 adds to the sum of the losses
             "decay",  # learning_rate * weight_decay
             "step_size",  # learning_rate with Adam's bias corrections
         )

@@ -1,22 +1,27 @@
-"""h_{W,b}(x) for many examples or for one (eq. 7), without keeping anything but the output."""
+"""h_{W,b}(x) for many examples, for one, or for a few with plain matrices (eq. 7), keeping nothing but the output."""
 
 import functools
 
+import numba
+import numpy as np
 from numba import from_dtype, types
 
 from fastmlp.cpu import compiling
 from fastmlp.cpu.activation import activate, softmax
-from fastmlp.cpu.compiling import kernel
+from fastmlp.cpu.compiling import callable_at, kernel
 from fastmlp.cpu.epoch import nothing_if_finite
 from fastmlp.cpu.forward import SUM_PANELS, forward
-from fastmlp.cpu.layout import IDENTITY, LAYER, SOFTMAX, STEP
+from fastmlp.cpu.layout import IDENTITY, LAYER, SOFTMAX, STEP, layout, padded
 from fastmlp.cpu.vector import (
+    TILE_ROWS,
     call_gather,
+    call_pass,
     lanes,
     narrow_row,
     numbers_at,
     numbers_like,
     outer_product,
+    panel_of,
     panel_width,
     plus_row,
     plus_tile,
@@ -114,6 +119,135 @@ def predict_one(steps, A, share, shares):
             else:
                 forward_row(wide_row(A), layer, p, parameters, A, a, z)
         finish(layer, A, z, P, 1)
+
+
+# What predict_plain reads: addresses, and how many rows there are.
+PLAIN_FIELDS = (
+    "layers",
+    "n_layers",
+    "parameters",  # address of the addresses of W^(1), b^(1), W^(2), b^(2), ...
+    "x",  # (rows, n_in), row by row
+    "rows",
+    "out",  # (rows, n_out), row by row
+    "room",  # numbers for the outputs of a layer
+)
+PLAIN = np.dtype([(name, np.int64) for name in PLAIN_FIELDS])
+PARAMETERS, INPUTS, ROWS, OUTPUTS = map(PLAIN_FIELDS.index, ("parameters", "x", "rows", "out"))
+
+
+def address_of(array):
+    """Where an array's first number is."""
+    return array.__array_interface__["data"][0]
+
+
+def predict_plain(table, A, share, shares):
+    """The outputs for a few rows of x, with each W as a plain matrix (n_in, n_out), row by row.
+
+    Nothing is laid out first, so weights may have been changed by anyone. A holds two rooms of numbers for the outputs
+    of the layers, in turn.
+    """
+    task = record_at(table, 0, PLAIN)
+    parameters = numbers_at(task.parameters, INT64)
+    P, V = panel_width(A), lanes(A)
+    last = record_at(task.layers, task.n_layers - 1, LAYER)
+    out = numbers_like(task.out, A)
+    for r in range(task.rows):
+        for l in range(task.n_layers):
+            layer = record_at(task.layers, l, LAYER)
+            W, b = numbers_like(parameters[2 * l], A), numbers_like(parameters[2 * l + 1], A)
+            z = l % 2 * task.room
+            source = numbers_like(task.x, A) if l == 0 else A
+            a = r * layer.n_in if l == 0 else task.room - z
+            wide = layer.n_out - layer.n_out % P
+            narrow = layer.n_out - layer.n_out % V
+            for j in range(0, wide, P):
+                store_tile(plain_sums(wide_row(A), layer, source, a, W, b, j), A, z + j)
+            for j in range(wide, narrow, V):
+                store_tile(plain_sums(narrow_row(A), layer, source, a, W, b, j), A, z + j)
+            for j in range(narrow, layer.n_out):
+                total = b[j]
+                for i in range(layer.n_in):
+                    total += source[a + i] * W[i * layer.n_out + j]
+                A[z + j] = total
+            finish(layer, A, z, P, 1)
+        for j in range(last.n_out):
+            out[r * last.n_out + j] = A[(task.n_layers - 1) % 2 * task.room + j]
+
+
+@kernel
+def plain_sums(zero, layer, source, a, W, b, j):
+    """z_j = sum_i W_ij a_i + b_j (eq. 7) for the destinations from j on that fill the row of a tile."""
+    acc = zero
+    for i in range(layer.n_in):
+        acc = outer_product(acc, source, a + i, 0, W, i * layer.n_out + j)
+    return plus_row(acc, b, j)
+
+
+@functools.cache
+def compiled_plain(real):
+    """The prediction with plain matrices, compiled for networks of dtype real."""
+    word = types.intp
+    signature = types.void(word, types.CPointer(from_dtype(real)), word, word)
+    return compiling.pointer(signature, predict_plain)
+
+
+class PlainPrediction:
+    """Outputs for a few examples, with weights as plain matrices.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+    activation, output : str
+    dtype : numpy.dtype
+    """
+
+    def __init__(self, sizes, activation, output, dtype):
+        self.plan = layout(sizes, activation, output, dtype, TILE_ROWS)
+        self.dtype, self.n_out = np.dtype(dtype), sizes[-1]
+        self.room = max(padded(n, 16 * panel_of(dtype)) for n in sizes)
+        self.kernel = compiled_plain(self.dtype)
+        self._run = callable_at(self.kernel.address, 4)
+
+        header = (self.plan.layers.ctypes.data, len(self.plan.layers), 0, 0, 0, 0, self.room)
+        self._header = np.zeros(len(header) + 2 * len(self.plan.layers), np.int64)
+        self._header[: len(header)] = header
+
+    def task(self, arrays):
+        """A PLAIN record for arrays W^(1), b^(1), W^(2), ..., with their addresses behind it."""
+        words = self._header.copy()
+        first = len(PLAIN_FIELDS)
+        words[PARAMETERS] = address_of(words) + words.itemsize * first
+        for n, array in enumerate(arrays, start=first):
+            words[n] = address_of(array)
+        return words
+
+    def __call__(self, weights, biases, X):
+        """h(X), (m, n_out), for X (m, n_in) of the network's dtype, row by row."""
+        dtype = self.dtype
+        arrays = [np.ascontiguousarray(a, dtype) for pair in zip(weights, biases, strict=True) for a in pair]
+        task, out, rooms = self.task(arrays), np.empty((len(X), self.n_out), dtype), np.empty(2 * self.room, dtype)
+        task[INPUTS], task[ROWS], task[OUTPUTS] = address_of(X), len(X), address_of(out)
+        self._run(address_of(task), address_of(rooms), 0, 1)
+        return out
+
+    def compiled(self, weights, biases):
+        """A function (X) -> h(X) to be called from code that Numba compiles; it keeps copies of the weights."""
+        arrays = [np.array(a, self.dtype, order="C") for pair in zip(weights, biases, strict=True) for a in pair]
+        words = self.task(arrays)
+        address, room, n_out, real = self.kernel.address, 2 * self.room, self.n_out, self.dtype.type
+        itemsize, first = words.itemsize, len(PLAIN_FIELDS)
+
+        @numba.njit(nogil=True)
+        def forward(X):
+            inputs = np.ascontiguousarray(X).astype(real)
+            out, rooms, task = np.empty((X.shape[0], n_out), real), np.empty(room, real), words.copy()
+            task[PARAMETERS] = task.ctypes.data + itemsize * first
+            task[INPUTS], task[ROWS], task[OUTPUTS] = inputs.ctypes.data, X.shape[0], out.ctypes.data
+            call_pass(address, task.ctypes.data, rooms.ctypes.data, 0, 1)
+            return out
+
+        forward.kept = arrays, self
+        return forward
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """The CPU's side of a network: its parameters in panels, its room for a chunk, and calls of the compiled passes."""
 
+import math
 import threading
 import time
 from typing import Any
@@ -108,11 +109,27 @@ class Trainer:
     dtype : numpy.dtype
         float32 or float64.
     dropout : float
+    l2_per_example : bool, default=False
+        Whether a minibatch's update takes l2 divided by the sum of its examples' weights.
+    loss_limits : (float, float), optional
+        Between which a log loss is kept where it is reported.
     """
 
-    def __init__(self, sizes, activation, output, loss, l2, dtype, dropout):
+    def __init__(
+        self,
+        sizes,
+        activation,
+        output,
+        loss,
+        l2,
+        dtype,
+        dropout,
+        l2_per_example=False,
+        loss_limits=(-math.inf, math.inf),
+    ):
         self.sizes, self.activation, self.output, self.loss = sizes, activation, output, loss
         self.l2, self.dtype, self.dropout = l2, np.dtype(dtype), dropout
+        self.l2_per_example, self.loss_limits = l2_per_example, loss_limits
         plan = _layout.layout(sizes, activation, output, dtype, TILE_ROWS)
         self.layers = plan.layers
         self.work = sum(n_in * n_out for n_in, n_out in zip(sizes, sizes[1:], strict=False))
@@ -225,36 +242,40 @@ class Trainer:
         gain = operations / self.speed() * (1 - 1 / threads)
         return threads if gain > 3 * (passes * PASS_SECONDS + region_seconds()) else 1
 
-    def epochs(self, X, T, sample_weight, settings: dict[str, Any], batch_size: int, shuffle: bool) -> "Epochs":
+    def epochs(self, X, T, sample_weight, settings, batch_size, order=None, loss_offsets=None) -> "Epochs":
         """Training passes over the examples of X and T."""
-        return Epochs(self, X, T, sample_weight, settings, batch_size, shuffle)
+        return Epochs(self, X, T, sample_weight, settings, batch_size, order, loss_offsets)
 
-    def _pass(self, X, T, sample_weight, rule: str) -> "Epochs":
+    def _pass(self, X, T, sample_weight, rule: str, loss_offsets=None) -> "Epochs":
         """One pass over X and T that changes nothing."""
-        epoch = Epochs(self, X, T, sample_weight, {"rule": rule}, X.shape[0])
+        epoch = Epochs(self, X, T, sample_weight, {"rule": rule}, X.shape[0], None, loss_offsets)
         epoch.run(epoch.chunks)
         epoch.refuse_not_finite()
         return epoch
 
+    def mean_loss(self, X, T, sample_weight, loss_offsets=None) -> float:
+        """The examples' mean loss, without eq. 5."""
+        return self._pass(X, T, sample_weight, "evaluate", loss_offsets).mean_loss()
+
     def objective(self, X, T, sample_weight) -> float:
         """J (eq. 6)."""
-        epoch = self._pass(X, T, sample_weight, "evaluate")
-        return epoch.mean_loss() + 0.5 * self.l2 * self._squares()
+        return self.mean_loss(X, T, sample_weight) + self.penalty()
 
-    def gradients(self, X, T, sample_weight) -> tuple[float, Arrays, Arrays]:
+    def gradients(self, X, T, sample_weight, loss_offsets=None) -> tuple[float, Arrays, Arrays]:
         """J, U / m + lambda W and V / m (eq. 12-13 before the update)."""
-        epoch = self._pass(X, T, sample_weight, "store")
+        epoch = self._pass(X, T, sample_weight, "store", loss_offsets)
         dW, db = self._read(epoch.room.arrays["gradients"])
         scale = 1.0 / (X.shape[0] if sample_weight is None else sample_weight.sum())
         W, _ = self.parameters()
         dW = [(u * scale + self.l2 * w).astype(self.dtype) for u, w in zip(dW, W, strict=True)]
         db = [(v * scale).astype(self.dtype) for v in db]
-        return epoch.mean_loss() + 0.5 * self.l2 * self._squares(), dW, db
+        return epoch.mean_loss() + self.penalty(), dW, db
 
-    def _squares(self) -> float:
+    def penalty(self) -> float:
+        """Eq. 5."""
         if self.l2 == 0:
             return 0.0
-        return sum(float(np.square(w, dtype=np.float64).sum()) for w in self.parameters()[0])
+        return 0.5 * self.l2 * sum(float(np.square(w, dtype=np.float64).sum()) for w in self.parameters()[0])
 
     def deltas(self, X, T) -> Arrays:
         """delta^(2) ... delta^(L) (eq. 8-9), (m, n_l) each."""
@@ -355,19 +376,24 @@ class Epochs:
     ----------
     settings : dict
         "rule" and what the rule needs: momentum, beta_1, beta_2, epsilon, weight_decay, max_norm.
-    shuffle : bool
-        Whether each epoch takes the examples in a new order.
+    order : ndarray of int64, "shuffled" or None
+        The examples that a pass takes, in order; the array is read anew by every pass. SHUFFLED is a new random order
+        of all of them for every pass, None the order in which they are.
+    loss_offsets : ndarray of float64, optional
+        What is added to the loss of each example.
     """
 
-    def __init__(self, trainer: Trainer, X, T, sample_weight, settings, batch_size, shuffle=False):
+    def __init__(self, trainer: Trainer, X, T, sample_weight, settings, batch_size, order=None, loss_offsets=None):
         self.trainer, self.X, self.T = trainer, X, T
-        m = X.shape[0]
+        shuffle = isinstance(order, str)
+        if shuffle:
+            order = np.empty(X.shape[0], np.int64)
+        self.m = m = X.shape[0] if order is None else len(order)
         self._chunks_each = -(-batch_size // CHUNK_ROWS)
         self.chunks = -(-m // batch_size) * self._chunks_each
         self.room = room = trainer._room(batch_size)
         self._sources = x, t = Source(X, trainer.dtype), Source(T, trainer.dtype, trainer.sizes[-1])
-        self._order = np.empty(m, np.int64) if shuffle else None
-        self._sample_weight = sample_weight
+        self._kept = order, sample_weight, loss_offsets  # the step has their addresses
         looks_only = settings["rule"] in ("store", "evaluate")
         max_norm = settings.get("max_norm")
         if batch_size > CHUNK_ROWS or settings["rule"] == "store" or max_norm is not None:
@@ -390,11 +416,15 @@ class Epochs:
             x_source=x.address,
             t_gather=t.gather,
             t_source=t.address,
-            order=0 if self._order is None else self._order,
+            order=0 if order is None else order,
             shuffle=shuffle,
             sample_weight=0 if sample_weight is None else sample_weight,
+            loss_offsets=0 if loss_offsets is None else loss_offsets,
             loss=LOSSES[trainer.loss],
+            lowest_loss=trainer.loss_limits[0],
+            highest_loss=trainer.loss_limits[1],
             l2=trainer.l2,
+            l2_per_example=trainer.l2_per_example,
             m=m,
             batch_size=batch_size,
             clip=max_norm is not None,
@@ -439,7 +469,7 @@ class Epochs:
 
     def examples(self, chunks: int) -> int:
         """How many examples are in the first so many chunks."""
-        return min(self.X.shape[0], round(chunks / self.chunks * self.X.shape[0]))
+        return min(self.m, round(chunks / self.chunks * self.m))
 
     def updates(self) -> int:
         """How many updates of the weights the chunks that are done have made."""
@@ -447,12 +477,15 @@ class Epochs:
 
     def mean_loss(self) -> float:
         """The mean over the examples seen of their minibatches' weighted mean loss, without eq. 5."""
-        return float(self._arrays["losses"].sum()) / self.X.shape[0]
+        return float(self._arrays["losses"].sum()) / self.m
+
+    def mean_penalty(self) -> float:
+        """Eq. 5 averaged over the minibatches as they were seen, each counted by its number of examples."""
+        return float(self._arrays["squares"].sum()) / self.m
 
     def objective(self) -> float:
         """J averaged over the minibatches as they were seen, each counted by its number of examples."""
-        penalty = 0.5 * self.trainer.l2 * float(self._arrays["squares"].sum()) / self.X.shape[0]
-        return self.mean_loss() + penalty
+        return self.mean_loss() + self.mean_penalty()
 
     def refuse_not_finite(self) -> None:
         """Raise the error that names a number of X or T that is not finite, if one was met."""
