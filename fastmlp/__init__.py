@@ -11,6 +11,8 @@
 The equations are those of the lecture "Multilayer Networks"; docstrings cite them as (eq. 7).
 """
 
+from typing import Any
+
 from fastmlp.diagnostics import check_gradients
 from fastmlp.network import Network
 from fastmlp.optimizers import LBFGS, SGD, Adam, GradientDescent
@@ -19,6 +21,16 @@ from fastmlp.training import DivergenceError, History
 
 __version__ = "0.1.0"
 
+
+def __getattr__(name: str) -> Any:
+    """The estimators, which import scikit-learn, are loaded when they are first asked for."""
+    if name in ("MLPClassifier", "MLPRegressor"):
+        from fastmlp import estimators
+
+        return getattr(estimators, name)
+    raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
+
+
 __all__ = [
     "LBFGS",
     "SGD",
@@ -26,6 +38,8 @@ __all__ = [
     "DivergenceError",
     "GradientDescent",
     "History",
+    "MLPClassifier",
+    "MLPRegressor",
     "Network",
     "check_gradients",
     "show_versions",

@@ -1,0 +1,839 @@
+"""MLPClassifier and MLPRegressor: scikit-learn's, on fastmlp's kernels."""
+
+import contextlib
+import math
+import warnings
+from collections.abc import Iterator
+from numbers import Integral, Real
+from typing import Any
+
+import numba
+import numpy as np
+from scipy.special import xlogy
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context, is_classifier
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.metrics import accuracy_score, check_scoring, r2_score
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import _safe_indexing, check_random_state, column_or_1d, compute_sample_weight
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from fastmlp.cpu.prediction import PlainPrediction
+from fastmlp.cpu.trainer import Trainer
+from fastmlp.fitting import STOCHASTIC, Examples, Report, fit_lbfgs, fit_minibatches
+
+DEFAULT_ALPHA = 1e-4
+FEW_ROWS = 16  # so few that laying out the weights would take longer than reading them
+# The numbers that the kernels read as they are; others become float64.
+NUMBERS = [np.dtype(name) for name in "float64 float32 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()]
+
+
+def _partial_fit_is_there(estimator: Any) -> bool:
+    if estimator.solver not in STOCHASTIC:
+        raise AttributeError(
+            f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
+        )
+    return True
+
+
+class _MLP(CallbackSupportMixin, BaseEstimator):
+    """What the classifier and the regressor share."""
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions({"identity", "logistic", "tanh", "relu", "softplus"})],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam", "adamw", "gd"})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "l2": [Interval(Real, 0, None, closed="left"), None],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive", "cosine"}), callable],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "scoring": [str, callable, None],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "max_gradient_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "init": [StrOptions({"glorot", "he", "small"})],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+        "device": [StrOptions({"cpu", "cuda", "auto"})],
+    }
+
+    def _keep(self, arguments: dict[str, Any]) -> None:
+        for name, value in arguments.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
+
+    # ---- what is fitted --------------------------------------------------------------------------------------------
+
+    def _fit(self, X, y, sample_weight=None, incremental=False, eval_set=None):
+        sizes = self.hidden_layer_sizes
+        hidden = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if np.any(np.array(hidden) <= 0):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        self._check_combinations(incremental)
+        given = X, y, sample_weight
+        first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+        X, y = self._validate_input(X, y, incremental, reset=first)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        T = self._targets(y)
+        self.n_outputs_ = T.shape[1] if T.ndim == 2 else len(self.classes_)
+        dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+        layers = [X.shape[1], *(int(n) for n in hidden), self.n_outputs_]
+        self._random_state = check_random_state(self.random_state)
+        if first:
+            self._initialize(layers, dtype)
+        examples = self._examples(X, y, T, self._weight(y, sample_weight))
+        context = None
+        if not incremental:
+            # one more than the epochs: an L-BFGS iteration begins when the one before it has ended
+            context = self._init_callback_context(max_subtasks=self.max_iter + (self.solver == "lbfgs"))
+        report = Report(self, *given, context if hasattr(self, "_skl_callbacks") else None)
+        if context is not None:
+            context.call_on_fit_task_begin(estimator=self, **report.data)
+        with self._threads(), report:
+            if self.solver == "lbfgs":
+                total = examples.m if examples.weight is None else examples.weight.sum()
+                trainer = self._trainer(np.dtype(np.float64), self.alpha / total if self.l2 is None else self.l2)
+                fit_lbfgs(self, trainer, examples, report)
+            else:
+                by_example = self.l2 is None
+                validation = self._validation(X, y, T, sample_weight, examples, eval_set)
+                trainer = self._trainer(dtype, self.alpha if by_example else self.l2, by_example)
+                fit_minibatches(self, trainer, examples, incremental, validation, report)
+                if validation is not None and self.early_stopping:
+                    trainer.set_parameters(*validation.best)
+            weights, biases = trainer.parameters()
+        self.coefs_, self.intercepts_ = ([a.astype(dtype, copy=False) for a in arrays] for arrays in (weights, biases))
+        if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+                "preprocessed."
+            )
+        if context is not None:
+            context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **report.data)
+        return self
+
+    def _check_combinations(self, incremental: bool) -> None:
+        if self.l2 is not None and self.alpha not in (0, DEFAULT_ALPHA):
+            raise ValueError(f"l2 is {self.l2} and alpha is {self.alpha}; one of the two is allowed")
+        if self.device == "cuda":
+            raise ValueError("device is 'cuda'; this version has no CUDA backend: 'cpu' and 'auto' are allowed")
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if self.solver == "lbfgs" and self.dropout > 0:
+            raise ValueError(f"dropout is {self.dropout}; solver='lbfgs' allows 0.0 only, for its loss must not change")
+
+    def _weight(self, y, sample_weight):
+        return sample_weight
+
+    def _initialize(self, layers: list[int], dtype: np.dtype) -> None:
+        self.n_iter_ = self.t_ = 0
+        self.n_layers_ = len(layers)
+        self.out_activation_ = self._output_activation()
+        self.coefs_, self.intercepts_ = [], []
+        for n_in, n_out in zip(layers, layers[1:], strict=False):
+            for shape, arrays in (((n_in, n_out), self.coefs_), (n_out, self.intercepts_)):
+                arrays.append(self._initial(n_in, n_out, shape).astype(dtype, copy=False))
+        self._optimizer = None
+        if self.solver != "lbfgs":
+            self.loss_curve_: list[float] = []
+            self._no_improvement_count = 0
+            self.best_loss_ = None if self.early_stopping else np.inf
+            self.validation_scores_: Any = [] if self.early_stopping else None
+            self.best_validation_score_ = -np.inf if self.early_stopping else None
+            self.__dict__.pop("validation_curve_", None)
+
+    def _initial(self, n_in: int, n_out: int, shape: Any) -> np.ndarray:
+        """Weights or biases to start from: Glorot's as scikit-learn draws them, He's, or the lecture's."""
+        rng = self._random_state
+        if self.init == "small":
+            return rng.normal(0.0, 0.01, shape)
+        if self.init == "he":
+            return rng.normal(0.0, np.sqrt(2.0 / n_in), shape) if isinstance(shape, tuple) else np.zeros(shape)
+        bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / (n_in + n_out))
+        return rng.uniform(-bound, bound, shape)
+
+    def _examples(self, X, y, T, weight) -> Examples:
+        offsets = None
+        if not is_classifier(self) and self.loss == "poisson":
+            offsets = (xlogy(T, T) - T).sum(axis=1, dtype=np.float64)
+        of_outputs = not is_classifier(self) and self.loss != "poisson"
+        weight = None if weight is None else np.ascontiguousarray(weight, np.float64)
+        return Examples(X, T, weight, offsets, None, self.n_outputs_ if of_outputs else 1)
+
+    def _validation(self, X, y, T, weight, examples: Examples, eval_set: Any) -> "Validation | None":
+        """The examples of eval_set; or those that early stopping sets aside, as scikit-learn draws them."""
+        if eval_set is not None:
+            try:
+                X, y = eval_set
+            except (TypeError, ValueError):
+                raise ValueError("eval_set is not a pair; (X, y) is allowed") from None
+            X, y = self._validate_more(X, y)
+            T = self._targets(y)
+            if T.ndim == 2 and T.shape[1] != self.n_outputs_:
+                raise ValueError(f"y of eval_set has {T.shape[1]} outputs; the network has {self.n_outputs_}")
+            held_out, weight = np.arange(X.shape[0]), None
+        elif self.early_stopping:
+            # multilabel targets are not stratified, nor are scikit-learn's multiclass ones
+            stratify = T if is_classifier(self) and self.n_outputs_ == 1 else None
+            examples.chosen, held_out = train_test_split(
+                np.arange(X.shape[0]),
+                random_state=self._random_state,
+                test_size=self.validation_fraction,
+                stratify=stratify,
+            )
+            if len(held_out) < 2:
+                raise ValueError(
+                    "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+                )
+            X, y, T = _safe_indexing(X, held_out), y[held_out], T[held_out]
+            weight = None if weight is None else weight[held_out]
+        else:
+            return None
+        if self.validation_scores_ is None:
+            self.validation_scores_ = []
+        if not hasattr(self, "validation_curve_"):
+            self.validation_curve_: list[float] = []
+        return Validation(self, self._examples(X, y, T, weight), y)
+
+    def _trainer(self, dtype: np.dtype, l2: float = 0.0, l2_per_example: bool = False) -> Trainer:
+        """The kernels' side of the network, with its weights."""
+        eps = np.finfo(dtype).eps
+        trainer = Trainer(
+            [len(self.coefs_[0]), *map(len, self.intercepts_)],
+            self.activation,
+            self.out_activation_,
+            "log_loss" if is_classifier(self) else self.loss,
+            float(l2),
+            dtype,
+            float(self.dropout),
+            l2_per_example,
+            (-np.log1p(-eps), -np.log(eps)),
+        )
+        trainer.set_parameters(self.coefs_, self.intercepts_)
+        return trainer
+
+    @contextlib.contextmanager
+    def _threads(self) -> Iterator[None]:
+        before = numba.get_num_threads()
+        if self.n_threads is not None:
+            numba.set_num_threads(min(self.n_threads, numba.config.NUMBA_NUM_THREADS))
+        try:
+            yield
+        finally:
+            numba.set_num_threads(before)
+
+    # ---- prediction ------------------------------------------------------------------------------------------------
+
+    def _outputs(self, X) -> np.ndarray:
+        """h(X), (m, n_outputs), of data that has not been looked at."""
+        if not hasattr(self, "coefs_"):
+            check_is_fitted(self)
+        dtype = self.coefs_[0].dtype
+        # what scikit-learn's validation would find out, for the arrays that most calls bring
+        plain = type(X) is np.ndarray and X.dtype.kind in "fiu" and X.dtype.itemsize <= 8 and X.ndim == 2
+        plain = plain and X.shape[1] == self.n_features_in_ and len(X) > 0 and not hasattr(self, "feature_names_in_")
+        if not (plain and math.isfinite(np.add.reduce(X, axis=None))):
+            X = validate_data(self, X, accept_sparse=["csr"], dtype=NUMBERS, reset=False)
+        if isinstance(X, np.ndarray) and len(X) <= FEW_ROWS:
+            return self._plain_prediction()(self.coefs_, self.intercepts_, np.ascontiguousarray(X, dtype))
+        trainer = self._trainer(dtype)
+        with self._threads():
+            return trainer.forward(X, np.empty((X.shape[0], trainer.sizes[-1]), dtype), check=False)
+
+    def _plain_prediction(self) -> PlainPrediction:
+        sizes = [len(self.coefs_[0]), *map(len, self.intercepts_)]
+        key = sizes, self.activation, self.out_activation_, self.coefs_[0].dtype
+        if self.__dict__.get("_plain", (None,))[0] != key:
+            self._plain = key, PlainPrediction(*key)
+        return self._plain[1]
+
+    @property
+    def jit_predict_(self):
+        """A function (X) -> y, X (m, n_features), to be called from code that Numba compiles; it keeps today's weights.
+
+        y is what `predict` returns, but class numbers (places in classes_) where the classes are not numbers.
+        """
+        check_is_fitted(self)
+        return self._jit_predict(self._plain_prediction().compiled(self.coefs_, self.intercepts_))
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_plain"}
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    @with_callbacks
+    def fit(self, X, y, sample_weight=None, eval_set=None):
+        """Fit to X and y.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (m, n_features)
+        y : array-like of shape (m,) or (m, n_outputs)
+        sample_weight : array-like of shape (m,), optional
+        eval_set : (X, y), optional
+            Examples to score after each epoch, in validation_scores_ and validation_curve_; with early_stopping=True
+            they take the place of those that would have been set aside.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, eval_set=eval_set)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+class Validation:
+    """Examples that are not trained on: their scores and losses after each epoch, and the best score's weights."""
+
+    def __init__(self, estimator: _MLP, examples: Examples, y: np.ndarray):
+        self.estimator, self.examples, self.y = estimator, examples, y
+        self.best: Any = [c.copy() for c in estimator.coefs_], [b.copy() for b in estimator.intercepts_]
+        self.scorer = None if estimator.scoring is None else check_scoring(estimator, scoring=estimator.scoring)
+
+    def epoch_ends(self, trainer: Trainer) -> None:
+        """Append to the estimator's validation_scores_ and validation_curve_."""
+        estimator, examples = self.estimator, self.examples
+        loss = trainer.mean_loss(examples.X, examples.T, examples.weight, examples.loss_offsets)
+        estimator.validation_curve_.append(loss / examples.outputs_per_loss)
+        estimator.validation_scores_.append(self._score(trainer))
+
+    def _score(self, trainer: Trainer) -> float:
+        """The score of the weights that the trainer has; NaN when an output is not finite."""
+        estimator, examples = self.estimator, self.examples
+        if self.scorer is not None:
+            estimator.coefs_, estimator.intercepts_ = trainer.parameters()
+            weight = {} if examples.weight is None else {"sample_weight": examples.weight}
+            with warnings.catch_warnings():  # examples.X is a plain array, whatever X was
+                warnings.filterwarnings("ignore", "X does not have valid feature names")
+                return float(self.scorer(estimator, examples.X, self.y, **weight))
+        outputs = trainer.forward(examples.X, np.empty((examples.m, trainer.sizes[-1]), trainer.dtype), check=False)
+        predicted = estimator._from_outputs(outputs)
+        if np.issubdtype(predicted.dtype, np.floating) and not np.isfinite(predicted).all():
+            return np.nan
+        return estimator._score_function(self.y, predicted, sample_weight=examples.weight)
+
+
+class MLPClassifier(ClassifierMixin, _MLP):
+    """scikit-learn's MLPClassifier on fastmlp's kernels: the same parameters, numbers and attributes, and more.
+
+    Log loss; softmax for several classes, logistic units for two and for labels.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : array-like of int, default=(100,)
+        Units of each hidden layer; () is a linear model.
+    activation : {"identity", "logistic", "tanh", "relu", "softplus"}, default="relu"
+        f of the hidden layers (eq. 1-3).
+    solver : {"adam", "sgd", "lbfgs", "adamw", "gd"}, default="adam"
+        "adamw" is Adam with decoupled weight decay; "gd" the lecture's gradient descent (eq. 12-13) over all examples,
+        until no weight changes by more than tol; "lbfgs" SciPy's L-BFGS-B.
+    alpha : float >= 0, default=0.0001
+        Weight of half the squared weights in the loss, divided by the examples of a minibatch (scikit-learn's meaning).
+    batch_size : int or "auto", default="auto"
+        Examples of a minibatch for "sgd", "adam", "adamw"; "auto" is min(200, m).
+    learning_rate : {"constant", "invscaling", "adaptive", "cosine"} or callable, default="constant"
+        Schedule. "invscaling" (learning_rate_init / t^power_t) and "adaptive" (a fifth of it whenever n_iter_no_change
+        epochs brought nothing) act on "sgd" only; "cosine" falls from learning_rate_init to zero over max_iter epochs;
+        a callable gives the rate of epoch 0, 1, ... itself. "lbfgs" has no learning rate.
+    learning_rate_init : float > 0, default=0.001
+    power_t : float >= 0, default=0.5
+        For "invscaling".
+    max_iter : int >= 1, default=200
+        Epochs at most (iterations of "lbfgs").
+    shuffle : bool, default=True
+        Whether the minibatches are drawn anew every epoch.
+    random_state : int, RandomState or None, default=None
+        Of the initial weights, the minibatches, the examples that early stopping sets aside, and dropout.
+    tol : float >= 0, default=1e-4
+        An epoch that lowers the loss (raises the validation score) by less than this is no improvement.
+    verbose : int or bool, default=False
+        1 shows a progress bar, 2 and more print a line an epoch.
+    warm_start : bool, default=False
+        Whether fit goes on from the weights that there are.
+    momentum : float in [0, 1], default=0.9
+        For "sgd".
+    nesterovs_momentum : bool, default=True
+        For "sgd" with momentum > 0.
+    early_stopping : bool, default=False
+        Stop when the score of examples that are not trained on has not improved for n_iter_no_change epochs; the
+        weights with the best score stand.
+    validation_fraction : float in [0, 1), default=0.1
+        The part of the examples that early stopping sets aside.
+    beta_1, beta_2 : float in [0, 1), default=0.9, 0.999
+        Adam's decays.
+    epsilon : float > 0, default=1e-8
+        Adam's.
+    n_iter_no_change : int or inf, default=10
+        Epochs without an improvement that end the training.
+    max_fun : int >= 1, default=15000
+        Evaluations of the loss by "lbfgs" at most.
+    class_weight : dict or "balanced", optional
+        Weights of the classes; "balanced" makes each class count alike.
+    l2 : float >= 0, optional
+        lambda of eq. 5, in place of alpha: not divided by the examples of a minibatch.
+    weight_decay : float >= 0, default=0.01
+        Of "adamw": every update also takes learning rate * weight_decay * W from the weights, beside alpha or l2.
+    max_gradient_norm : float > 0, optional
+        A longer gradient (Euclidean, over all weights and biases) is scaled down to this length; not for "lbfgs".
+    dropout : float in [0, 1), default=0.0
+        The part of the hidden units that each update leaves out; not for "lbfgs".
+    scoring : str or callable, optional
+        What validation_scores_ holds; accuracy when not given.
+    init : {"glorot", "he", "small"}, default="glorot"
+        Initial weights: scikit-learn's, He's (2015; biases zero), or the lecture's (normal, standard deviation 0.01).
+    n_threads : int >= 1, optional
+        Threads; numba.get_num_threads() when not given. The result does not depend on it.
+    device : {"cpu", "cuda", "auto"}, default="cpu"
+
+    Attributes
+    ----------
+    classes_ : ndarray
+    coefs_, intercepts_ : list of ndarray
+        W of each layer, (n_in, n_out), and b, (n_out,).
+    loss_, best_loss_ : float
+        The loss of the last epoch, and the lowest (None with early stopping).
+    loss_curve_ : list of float
+        The loss of each epoch, averaged over its minibatches as they were seen. Not there with "lbfgs".
+    validation_scores_, best_validation_score_ : list of float, float; None without early stopping or eval_set
+    validation_curve_ : list of float
+        The loss of the validation examples after each epoch, without the penalty. Only there with validation_scores_.
+    n_iter_, t_ : int
+        Epochs, and examples seen.
+    n_layers_, n_outputs_, n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where X had names.
+    out_activation_ : str
+    jit_predict_ : callable
+        `predict` as a function for code that Numba compiles.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from fastmlp import MLPClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> classifier = MLPClassifier((50,), max_iter=30, random_state=0).fit(X / 16, y)
+    >>> bool(classifier.score(X / 16, y) > 0.9)
+    True
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        **_MLP._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+    _score_function = staticmethod(accuracy_score)
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        *,
+        solver="adam",
+        alpha=DEFAULT_ALPHA,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        power_t=0.5,
+        max_iter=200,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+        max_fun=15000,
+        class_weight=None,
+        l2=None,
+        weight_decay=0.01,
+        max_gradient_norm=None,
+        dropout=0.0,
+        scoring=None,
+        init="glorot",
+        n_threads=None,
+        device="cpu",
+    ):
+        self._keep(locals())
+
+    def _output_activation(self) -> str:
+        return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
+
+    def _validate_input(self, X, y, incremental, reset):
+        X, y = validate_data(self, X, y, accept_sparse=["csr"], multi_output=True, dtype=NUMBERS, reset=reset)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+            return X, y
+        self._check_classes(y, self.warm_start)
+        return X, y
+
+    def _validate_more(self, X, y):
+        X, y = validate_data(self, X, y, accept_sparse=["csr"], multi_output=True, dtype=NUMBERS, reset=False)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        self._check_classes(y, warm_start=False)
+        return X, y
+
+    def _check_classes(self, y, warm_start: bool) -> None:
+        classes = unique_labels(y)
+        if warm_start:
+            if set(classes) != set(self.classes_):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                    f"Previously got {self.classes_}, `y` has {classes}"
+                )
+        elif len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
+            )
+
+    def _targets(self, y) -> np.ndarray:
+        """Class numbers (m,), which the kernels read as one-hot rows, or zeros and ones (m, n_outputs)."""
+        if self._label_binarizer.y_type_ == "multiclass":
+            return np.searchsorted(self.classes_, y).astype(np.int64)
+        return self._label_binarizer.transform(y).astype(bool)
+
+    def _weight(self, y, sample_weight):
+        if self.class_weight is None:
+            return sample_weight
+        weight = compute_sample_weight(self.class_weight, y)
+        return weight if sample_weight is None else weight * sample_weight
+
+    def _from_outputs(self, outputs: np.ndarray) -> np.ndarray:
+        """Labels from outputs: the most probable class; for each label whether it is more probable than not."""
+        if self._label_binarizer.y_type_ == "multiclass":
+            return self.classes_.take(outputs.argmax(axis=1))
+        if self._label_binarizer.y_type_.startswith("multilabel"):
+            return self._label_binarizer.inverse_transform(outputs)
+        if len(self.classes_) == 1:
+            return np.repeat(self.classes_[0], len(outputs))
+        return self.classes_.take((outputs[:, 0] > 0.5).astype(np.int64))
+
+    def _jit_predict(self, forward):
+        multiclass = self._label_binarizer.y_type_ == "multiclass"
+        multilabel = self._label_binarizer.y_type_.startswith("multilabel")
+        numbers = self.classes_.dtype.kind in "biuf"
+        classes = self.classes_ if numbers else np.arange(len(self.classes_))
+
+        @numba.njit(nogil=True)
+        def jit_predict_multilabel(X):
+            return (forward(X) > 0.5).astype(np.int64)
+
+        @numba.njit(nogil=True)
+        def jit_predict(X):
+            h = forward(X)
+            y = np.empty(len(h), classes.dtype)
+            for r in range(len(h)):
+                if multiclass:
+                    y[r] = classes[np.argmax(h[r])]
+                else:
+                    y[r] = classes[min(int(h[r, 0] > 0.5), len(classes) - 1)]
+            return y
+
+        return jit_predict_multilabel if multilabel else jit_predict
+
+    def predict(self, X):
+        """Classes of the examples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (m, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (m,) or (m, n_outputs)
+        """
+        return self._from_outputs(self._outputs(X))
+
+    def predict_proba(self, X):
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (m, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (m, n_classes)
+            In the order of classes_; of each label, for multilabel targets.
+        """
+        outputs = self._outputs(X)
+        return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
+
+    def predict_log_proba(self, X):
+        """Logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (m, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (m, n_classes)
+            In the order of classes_.
+        """
+        probabilities = self.predict_proba(X)
+        return np.log(probabilities, out=probabilities)
+
+    @available_if(_partial_fit_is_there)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None, classes=None):
+        """One epoch over the given data, from the weights and the optimizer's state as they are.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (m, n_features)
+        y : array-like of shape (m,) or (m, n_outputs)
+        sample_weight : array-like of shape (m,), optional
+        classes : array-like of shape (n_classes,), optional
+            All classes there are; needed in the first call.
+
+        Returns
+        -------
+        self
+        """
+        if _check_partial_fit_first_call(self, classes):
+            self._label_binarizer = LabelBinarizer()
+            self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+class MLPRegressor(RegressorMixin, _MLP):
+    """scikit-learn's MLPRegressor on fastmlp's kernels: the same parameters, numbers and attributes, and more.
+
+    Parameters
+    ----------
+    loss : {"squared_error", "poisson", "huber", "absolute_error"}, default="squared_error"
+        Half the squared error; half the Poisson deviance of e^z, for y >= 0; Huber's, which is half the squared error
+        up to a distance of 1 and linear beyond; the absolute error. The mean over the outputs, Poisson's the sum.
+    hidden_layer_sizes : array-like of int, default=(100,)
+        Units of each hidden layer; () is a linear model.
+    activation : {"identity", "logistic", "tanh", "relu", "softplus"}, default="relu"
+        f of the hidden layers (eq. 1-3).
+    solver : {"adam", "sgd", "lbfgs", "adamw", "gd"}, default="adam"
+        "adamw" is Adam with decoupled weight decay; "gd" the lecture's gradient descent (eq. 12-13) over all examples,
+        until no weight changes by more than tol; "lbfgs" SciPy's L-BFGS-B.
+    alpha : float >= 0, default=0.0001
+        Weight of half the squared weights in the loss, divided by the examples of a minibatch (scikit-learn's meaning).
+    batch_size : int or "auto", default="auto"
+        Examples of a minibatch for "sgd", "adam", "adamw"; "auto" is min(200, m).
+    learning_rate : {"constant", "invscaling", "adaptive", "cosine"} or callable, default="constant"
+        Schedule. "invscaling" (learning_rate_init / t^power_t) and "adaptive" (a fifth of it whenever n_iter_no_change
+        epochs brought nothing) act on "sgd" only; "cosine" falls from learning_rate_init to zero over max_iter epochs;
+        a callable gives the rate of epoch 0, 1, ... itself. "lbfgs" has no learning rate.
+    learning_rate_init : float > 0, default=0.001
+    power_t : float >= 0, default=0.5
+        For "invscaling".
+    max_iter : int >= 1, default=200
+        Epochs at most (iterations of "lbfgs").
+    shuffle : bool, default=True
+        Whether the minibatches are drawn anew every epoch.
+    random_state : int, RandomState or None, default=None
+        Of the initial weights, the minibatches, the examples that early stopping sets aside, and dropout.
+    tol : float >= 0, default=1e-4
+        An epoch that lowers the loss (raises the validation score) by less than this is no improvement.
+    verbose : int or bool, default=False
+        1 shows a progress bar, 2 and more print a line an epoch.
+    warm_start : bool, default=False
+        Whether fit goes on from the weights that there are.
+    momentum : float in [0, 1], default=0.9
+        For "sgd".
+    nesterovs_momentum : bool, default=True
+        For "sgd" with momentum > 0.
+    early_stopping : bool, default=False
+        Stop when the score of examples that are not trained on has not improved for n_iter_no_change epochs; the
+        weights with the best score stand.
+    validation_fraction : float in [0, 1), default=0.1
+        The part of the examples that early stopping sets aside.
+    beta_1, beta_2 : float in [0, 1), default=0.9, 0.999
+        Adam's decays.
+    epsilon : float > 0, default=1e-8
+        Adam's.
+    n_iter_no_change : int or inf, default=10
+        Epochs without an improvement that end the training.
+    max_fun : int >= 1, default=15000
+        Evaluations of the loss by "lbfgs" at most.
+    l2 : float >= 0, optional
+        lambda of eq. 5, in place of alpha: not divided by the examples of a minibatch.
+    weight_decay : float >= 0, default=0.01
+        Of "adamw": every update also takes learning rate * weight_decay * W from the weights, beside alpha or l2.
+    max_gradient_norm : float > 0, optional
+        A longer gradient (Euclidean, over all weights and biases) is scaled down to this length; not for "lbfgs".
+    dropout : float in [0, 1), default=0.0
+        The part of the hidden units that each update leaves out; not for "lbfgs".
+    scoring : str or callable, optional
+        What validation_scores_ holds; R^2 when not given.
+    init : {"glorot", "he", "small"}, default="glorot"
+        Initial weights: scikit-learn's, He's (2015; biases zero), or the lecture's (normal, standard deviation 0.01).
+    n_threads : int >= 1, optional
+        Threads; numba.get_num_threads() when not given. The result does not depend on it.
+    device : {"cpu", "cuda", "auto"}, default="cpu"
+
+    Attributes
+    ----------
+    coefs_, intercepts_ : list of ndarray
+        W of each layer, (n_in, n_out), and b, (n_out,).
+    loss_, best_loss_ : float
+        The loss of the last epoch, and the lowest (None with early stopping).
+    loss_curve_ : list of float
+        The loss of each epoch, averaged over its minibatches as they were seen. Not there with "lbfgs".
+    validation_scores_, best_validation_score_ : list of float, float; None without early stopping or eval_set
+    validation_curve_ : list of float
+        The loss of the validation examples after each epoch, without the penalty. Only there with validation_scores_.
+    n_iter_, t_ : int
+        Epochs, and examples seen.
+    n_layers_, n_outputs_, n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where X had names.
+    out_activation_ : str
+    jit_predict_ : callable
+        `predict` as a function for code that Numba compiles.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp import MLPRegressor
+    >>> X = np.linspace(-3, 3, 200)[:, None]
+    >>> regressor = MLPRegressor(activation="tanh", solver="lbfgs", random_state=0).fit(X, np.sin(X[:, 0]))
+    >>> bool(regressor.score(X, np.sin(X[:, 0])) > 0.99)
+    True
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        **_MLP._parameter_constraints,
+        "loss": [StrOptions({"squared_error", "poisson", "huber", "absolute_error"})],
+    }
+    _score_function = staticmethod(r2_score)
+
+    def __init__(
+        self,
+        loss="squared_error",
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        *,
+        solver="adam",
+        alpha=DEFAULT_ALPHA,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        power_t=0.5,
+        max_iter=200,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+        max_fun=15000,
+        l2=None,
+        weight_decay=0.01,
+        max_gradient_norm=None,
+        dropout=0.0,
+        scoring=None,
+        init="glorot",
+        n_threads=None,
+        device="cpu",
+    ):
+        self._keep(locals())
+
+    def _output_activation(self) -> str:
+        return "exp" if self.loss == "poisson" else "identity"
+
+    def _validate_input(self, X, y, incremental, reset):
+        X, y = validate_data(
+            self, X, y, accept_sparse=["csr"], multi_output=True, y_numeric=True, dtype=NUMBERS, reset=reset
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if self.loss == "poisson" and np.any(y < 0):
+            raise ValueError("Some value(s) of y are negative; loss='poisson' allows y >= 0")
+        return X, y
+
+    def _validate_more(self, X, y):
+        return self._validate_input(X, y, incremental=True, reset=False)
+
+    def _targets(self, y) -> np.ndarray:
+        return y.reshape(len(y), -1)
+
+    def _from_outputs(self, outputs: np.ndarray) -> np.ndarray:
+        return outputs.ravel() if outputs.shape[1] == 1 else outputs
+
+    def _jit_predict(self, forward):
+        @numba.njit(nogil=True)
+        def jit_predict_one(X):
+            return forward(X)[:, 0]
+
+        return jit_predict_one if self.n_outputs_ == 1 else forward
+
+    def predict(self, X):
+        """Values at the examples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (m, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (m,) or (m, n_outputs)
+        """
+        return self._from_outputs(self._outputs(X))
+
+    @available_if(_partial_fit_is_there)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None):
+        """One epoch over the given data, from the weights and the optimizer's state as they are.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (m, n_features)
+        y : array-like of shape (m,) or (m, n_outputs)
+        sample_weight : array-like of shape (m,), optional
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, incremental=True)

@@ -1,0 +1,302 @@
+"""How an estimator's weights are found: scikit-learn's rules for minibatches, schedules and stopping.
+
+scikit-learn's numbers are kept: the same random numbers are drawn in the same order, and the loss of an epoch, its
+comparison with earlier ones and the next learning rate follow sklearn.neural_network term for term.
+"""
+
+import math
+import time
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.optimize import _check_optimize_result
+
+from fastmlp.training import SLICE_SECONDS
+
+SMALLEST_RATE = 1e-6  # where learning_rate="adaptive" gives up
+STOCHASTIC = ("sgd", "adam", "adamw")
+
+
+@dataclass
+class Examples:
+    """What an estimator is fitted to, ready for the kernels."""
+
+    X: Any
+    T: np.ndarray
+    weight: np.ndarray | None  # of each example, float64
+    loss_offsets: np.ndarray | None  # what is added to the loss of each example, float64
+    chosen: np.ndarray | None  # the examples to train on; all of them when None
+    outputs_per_loss: int  # the loss that is reported is divided by this
+
+    @property
+    def m(self) -> int:
+        return self.X.shape[0] if self.chosen is None else len(self.chosen)
+
+
+@dataclass
+class OptimizerState:
+    """What goes on from one partial_fit to the next."""
+
+    learning_rate: float
+    updates: int = 0
+    moments: list[Any] = field(default_factory=list)
+
+
+def settings_of(estimator: Any) -> dict[str, Any]:
+    """The kernels' settings for an estimator's solver."""
+    if estimator.solver in ("adam", "adamw"):
+        names = ("beta_1", "beta_2", "epsilon")
+        settings = {"rule": "adam", **{name: float(getattr(estimator, name)) for name in names}}
+    elif estimator.solver == "gd" or estimator.momentum == 0:
+        settings = {"rule": "descent"}
+    else:
+        rule = "nesterov" if estimator.nesterovs_momentum else "momentum"
+        settings = {"rule": rule, "momentum": float(estimator.momentum)}
+    if estimator.solver == "adamw":
+        settings["weight_decay"] = float(estimator.weight_decay)
+    return {**settings, "max_norm": estimator.max_gradient_norm}
+
+
+MOMENTS = {"adam": 2, "momentum": 1, "nesterov": 1, "descent": 0}
+
+
+def batch_size_of(estimator: Any, m: int) -> int:
+    """The examples of a minibatch, no more than there are."""
+    if estimator.solver == "gd":
+        return m
+    if estimator.batch_size == "auto":
+        return min(200, m)
+    if estimator.batch_size > m:
+        warnings.warn(
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=2
+        )
+    return int(np.clip(estimator.batch_size, 1, m))
+
+
+def scheduled_rate(estimator: Any, epoch: int, rate: float) -> float:
+    """The learning rate of an epoch: `rate`, unless a schedule of the epoch's number says otherwise."""
+    if callable(estimator.learning_rate):
+        rate = estimator.learning_rate(epoch)
+        if not (isinstance(rate, (int, float, np.number)) and math.isfinite(rate) and rate >= 0):
+            raise ValueError(f"learning_rate({epoch}) is {rate!r}; a finite number >= 0 is allowed")
+        return float(rate)
+    if estimator.learning_rate == "cosine":
+        return float(estimator.learning_rate_init) * 0.5 * (1.0 + math.cos(math.pi * epoch / estimator.max_iter))
+    return rate
+
+
+def fit_minibatches(
+    estimator: Any,
+    trainer: Any,
+    examples: Examples,
+    incremental: bool,
+    validation: Any,
+    report: "Report",
+) -> None:
+    """Epochs of minibatches until nothing improves, or max_iter of them; one when incremental.
+
+    Writes the estimator's loss_, loss_curve_, best_loss_, n_iter_ and t_, and with a validation (which has a score)
+    validation_scores_ and best_validation_score_.
+    """
+    rng, m = estimator._random_state, examples.m
+    settings = settings_of(estimator)
+    if incremental and getattr(estimator, "_optimizer", None) is not None:
+        state = estimator._optimizer
+        trainer.set_moments(state.moments)
+    else:
+        state = estimator._optimizer = OptimizerState(float(estimator.learning_rate_init))
+        trainer.start_moments(MOMENTS[settings["rule"]])
+    shuffled = estimator.shuffle and estimator.solver != "gd"
+    index = np.arange(m)
+    order: Any = None
+    if shuffled or examples.chosen is not None:
+        order = index.copy() if examples.chosen is None else examples.chosen.astype(np.int64)
+    batch_size = batch_size_of(estimator, m)
+    epochs = trainer.epochs(examples.X, examples.T, examples.weight, settings, batch_size, order, examples.loss_offsets)
+    seconds_a_chunk = epochs.seconds_guess / epochs.chunks
+    estimator.n_iter_ = 0
+    try:
+        for number in range(estimator.max_iter):
+            report.epoch_begins(trainer)
+            if shuffled:
+                permutation = np.arange(m)
+                rng.shuffle(permutation)
+                index = index[permutation]
+                order[...] = index if examples.chosen is None else examples.chosen[index]
+            if estimator.solver == "gd":
+                trainer.remember()
+            epochs.begin(
+                learning_rate=scheduled_rate(estimator, number, state.learning_rate),
+                updates=state.updates,
+                dropout_seed=int(rng.randint(0, 2**62, dtype=np.int64)) if trainer.dropout > 0 else 0,
+            )
+            while epochs.done < epochs.chunks:
+                begin, done = time.perf_counter(), epochs.done
+                epochs.run(min(epochs.chunks, done + max(1, int(SLICE_SECONDS / seconds_a_chunk))))
+                seconds_a_chunk = max((time.perf_counter() - begin) / (epochs.done - done), 1e-9)
+            state.updates += epochs.updates()
+            estimator.n_iter_ += 1
+            estimator.loss_ = epochs.mean_loss() / examples.outputs_per_loss + epochs.mean_penalty()
+            estimator.t_ += m
+            estimator.loss_curve_.append(estimator.loss_)
+            report.line(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
+            if validation is not None:
+                validation.epoch_ends(trainer)
+                report.line(f"Validation score: {estimator.validation_scores_[-1]:f}")
+            stop = not trainer.is_finite()
+            if estimator.solver == "gd":
+                stop = stop or trainer.largest_change() <= estimator.tol
+            else:
+                count_without_improvement(estimator, trainer, validation)
+                if estimator.learning_rate == "invscaling" and estimator.solver == "sgd":
+                    state.learning_rate = float(estimator.learning_rate_init) / (estimator.t_ + 1) ** estimator.power_t
+                if estimator._no_improvement_count > estimator.n_iter_no_change:
+                    given_up = gives_up(estimator, state, report)
+                    estimator._no_improvement_count = estimator._no_improvement_count if given_up else 0
+                    stop = stop or given_up
+            stop = report.epoch_ends(trainer) or stop
+            if stop or incremental:
+                break
+            if estimator.n_iter_ == estimator.max_iter:
+                warnings.warn(
+                    f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization "
+                    "hasn't converged yet.",
+                    ConvergenceWarning,
+                    stacklevel=2,
+                )
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user.", stacklevel=2)
+    state.moments = trainer.moments()
+
+
+def count_without_improvement(estimator: Any, trainer: Any, validation: Any) -> None:
+    """Keep the best loss, or the best validation score, and count the epochs that were not better by tol."""
+    if estimator.early_stopping:
+        score = estimator.validation_scores_[-1]
+        worse = score < estimator.best_validation_score_ + estimator.tol
+        if score > estimator.best_validation_score_:
+            estimator.best_validation_score_ = score
+            validation.best = trainer.parameters()
+    else:
+        worse = estimator.loss_ > estimator.best_loss_ - estimator.tol
+        if estimator.loss_ < estimator.best_loss_:
+            estimator.best_loss_ = estimator.loss_
+    estimator._no_improvement_count = estimator._no_improvement_count + 1 if worse else 0
+
+
+def gives_up(estimator: Any, state: OptimizerState, report: "Report") -> bool:
+    """What n_iter_no_change epochs without an improvement lead to: the end, or a smaller learning rate."""
+    what = "Validation score did not improve" if estimator.early_stopping else "Training loss did not improve"
+    message = f"{what} more than tol={estimator.tol:f} for {estimator.n_iter_no_change:d} consecutive epochs."
+    if estimator.learning_rate != "adaptive" or estimator.solver != "sgd":
+        outcome = " Stopping."
+    elif state.learning_rate <= SMALLEST_RATE:
+        outcome = " Learning rate too small. Stopping."
+    else:
+        state.learning_rate /= 5.0
+        outcome = f" Setting learning rate to {state.learning_rate:f}"
+    report.line(message + outcome)
+    return outcome.endswith("Stopping.")
+
+
+class Report:
+    """What is told while an estimator is fitted: a bar (verbose=1), lines (verbose=2), and scikit-learn's callbacks.
+
+    Parameters
+    ----------
+    estimator : estimator
+    X, y, sample_weight : array-like
+        What it is fitted to, for the callbacks.
+    context : sklearn.callback.CallbackContext, optional
+        Of the fit; None when there are no callbacks.
+    """
+
+    def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any, context: Any):
+        self.estimator, self.context = estimator, context
+        self.data = {"X": X, "y": y, "metadata": None if sample_weight is None else {"sample_weight": sample_weight}}
+        self.bar = None
+
+    def __enter__(self) -> "Report":
+        if self.estimator.verbose == 1:
+            from tqdm.auto import tqdm
+
+            self.bar = tqdm(total=self.estimator.max_iter, unit="epoch")
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def line(self, text: str) -> None:
+        """Print a line about an epoch, for verbose=2 and more."""
+        if self.estimator.verbose >= 2:
+            print(text)
+
+    def _state(self, trainer: Any) -> Any:
+        def attributes() -> dict[str, Any]:
+            weights, biases = trainer.parameters()
+            return {"coefs_": weights, "intercepts_": biases}
+
+        return attributes
+
+    def epoch_begins(self, trainer: Any) -> None:
+        """Tell the callbacks."""
+        if self.context is not None:
+            self.epoch = self.context.subcontext(task_name="epoch")
+            state = self._state(trainer)
+            self.epoch.call_on_fit_task_begin(estimator=self.estimator, reconstruction_attributes=state, **self.data)
+
+    def epoch_ends(self, trainer: Any) -> bool:
+        """Tell the bar and the callbacks; returns whether one of these wants to stop."""
+        if self.bar is not None:
+            self.bar.update()
+            self.bar.set_postfix(loss=f"{self.estimator.loss_:.4g}", refresh=False)
+        if self.context is None:
+            return False
+        state = self._state(trainer)
+        return self.epoch.call_on_fit_task_end(estimator=self.estimator, reconstruction_attributes=state, **self.data)
+
+
+def fit_lbfgs(estimator: Any, trainer: Any, examples: Examples, report: Report) -> None:
+    """SciPy's L-BFGS-B over all examples; weights then biases, one after another, are its variables."""
+    weights, biases = trainer.parameters()
+    shapes = [array.shape for array in (*weights, *biases)]
+    splits = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
+
+    def unpack(x: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        arrays = [part.reshape(shape) for part, shape in zip(np.split(x, splits), shapes, strict=True)]
+        return arrays[: len(weights)], arrays[len(weights) :]
+
+    def loss_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
+        trainer.set_parameters(*unpack(x))
+        objective, dW, db = trainer.gradients(examples.X, examples.T, examples.weight, examples.loss_offsets)
+        penalty = trainer.penalty()
+        loss = (objective - penalty) / examples.outputs_per_loss + penalty
+        return loss, np.concatenate([g.ravel() for g in (*dW, *db)])
+
+    def iteration_ends(intermediate_result: Any) -> None:
+        estimator.n_iter_ += 1
+        estimator.loss_ = intermediate_result.fun
+        trainer.set_parameters(*unpack(intermediate_result.x))
+        report.line(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
+        if report.epoch_ends(trainer):
+            raise StopIteration
+        report.epoch_begins(trainer)
+
+    estimator.n_iter_ = 0
+    report.epoch_begins(trainer)
+    result = scipy.optimize.minimize(
+        loss_and_gradient,
+        np.concatenate([array.ravel() for array in (*weights, *biases)]),
+        method="L-BFGS-B",
+        jac=True,
+        callback=iteration_ends,
+        options={"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol},
+    )
+    estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
+    estimator.loss_ = result.fun
+    trainer.set_parameters(*unpack(result.x))
