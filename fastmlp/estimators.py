@@ -1,7 +1,7 @@
 """MLPClassifier and MLPRegressor: scikit-learn's, on fastmlp's kernels."""
 
 import contextlib
-import math
+import inspect
 import warnings
 from collections.abc import Iterator
 from numbers import Integral, Real
@@ -28,6 +28,9 @@ from fastmlp.fitting import STOCHASTIC, Examples, Report, fit_lbfgs, fit_minibat
 DEFAULT_ALPHA = 1e-4
 FEW_ROWS = 16  # so few that laying out the weights would take longer than reading them
 # The numbers that the kernels read as they are; others become float64.
+READ_AS_THEY_ARE = frozenset(
+    np.dtype(name) for name in "bool float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
+)
 NUMBERS = [np.dtype(name) for name in "float64 float32 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()]
 
 
@@ -39,8 +42,16 @@ def _partial_fit_is_there(estimator: Any) -> bool:
     return True
 
 
+def _takes_weights(scorer: Any) -> bool:
+    parameters = inspect.signature(scorer).parameters.values()
+    return any(p.name == "sample_weight" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
 class _MLP(CallbackSupportMixin, BaseEstimator):
     """What the classifier and the regressor share."""
+
+    coefs_: list[np.ndarray]
+    intercepts_: list[np.ndarray]
 
     _parameter_constraints: dict[str, list[Any]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -95,8 +106,11 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         T = self._targets(y)
-        self.n_outputs_ = T.shape[1] if T.ndim == 2 else len(self.classes_)
-        dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+        n_outputs = T.shape[1] if T.ndim == 2 else len(self.classes_)
+        if not first and n_outputs != len(self.intercepts_[-1]):
+            raise ValueError(f"y has {n_outputs} outputs; the network was fitted with {len(self.intercepts_[-1])}")
+        self.n_outputs_ = n_outputs
+        dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64) if first else self._dtype()
         layers = [X.shape[1], *(int(n) for n in hidden), self.n_outputs_]
         self._random_state = check_random_state(self.random_state)
         if first:
@@ -113,13 +127,16 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             if self.solver == "lbfgs":
                 total = examples.m if examples.weight is None else examples.weight.sum()
                 trainer = self._trainer(np.dtype(np.float64), self.alpha / total if self.l2 is None else self.l2)
-                fit_lbfgs(self, trainer, examples, report)
+                validation = None if eval_set is None else self._validation(X, y, T, None, examples, eval_set)
+                fit_lbfgs(self, trainer, examples, validation, report)
             else:
                 by_example = self.l2 is None
                 validation = self._validation(X, y, T, sample_weight, examples, eval_set)
+                if validation is not None and self.early_stopping and first:
+                    validation.best = [W.copy() for W in self.coefs_], [b.copy() for b in self.intercepts_]
                 trainer = self._trainer(dtype, self.alpha if by_example else self.l2, by_example)
                 fit_minibatches(self, trainer, examples, incremental, validation, report)
-                if validation is not None and self.early_stopping:
+                if validation is not None and validation.best is not None:
                     trainer.set_parameters(*validation.best)
             weights, biases = trainer.parameters()
         self.coefs_, self.intercepts_ = ([a.astype(dtype, copy=False) for a in arrays] for arrays in (weights, biases))
@@ -135,6 +152,8 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
     def _check_combinations(self, incremental: bool) -> None:
         if self.l2 is not None and self.alpha not in (0, DEFAULT_ALPHA):
             raise ValueError(f"l2 is {self.l2} and alpha is {self.alpha}; one of the two is allowed")
+        if self.scoring is not None:
+            check_scoring(self, scoring=self.scoring)
         if self.device == "cuda":
             raise ValueError("device is 'cuda'; this version has no CUDA backend: 'cpu' and 'auto' are allowed")
         if self.early_stopping and incremental:
@@ -209,17 +228,17 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             weight = None if weight is None else weight[held_out]
         else:
             return None
-        if self.validation_scores_ is None:
+        if getattr(self, "validation_scores_", None) is None:
             self.validation_scores_ = []
         if not hasattr(self, "validation_curve_"):
             self.validation_curve_: list[float] = []
         return Validation(self, self._examples(X, y, T, weight), y)
 
-    def _trainer(self, dtype: np.dtype, l2: float = 0.0, l2_per_example: bool = False) -> Trainer:
+    def _trainer(self, dtype: np.dtype, l2=0.0, l2_per_example=False, training=True) -> Trainer:
         """The kernels' side of the network, with its weights."""
         eps = np.finfo(dtype).eps
         trainer = Trainer(
-            [len(self.coefs_[0]), *map(len, self.intercepts_)],
+            self._sizes(),
             self.activation,
             self.out_activation_,
             "log_loss" if is_classifier(self) else self.loss,
@@ -229,7 +248,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             l2_per_example,
             (-np.log1p(-eps), -np.log(eps)),
         )
-        trainer.set_parameters(self.coefs_, self.intercepts_)
+        trainer.set_parameters(self.coefs_, self.intercepts_, training)
         return trainer
 
     @contextlib.contextmanager
@@ -248,33 +267,61 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         """h(X), (m, n_outputs), of data that has not been looked at."""
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
-        dtype = self.coefs_[0].dtype
         # what scikit-learn's validation would find out, for the arrays that most calls bring
-        plain = type(X) is np.ndarray and X.dtype.kind in "fiu" and X.dtype.itemsize <= 8 and X.ndim == 2
+        plain = type(X) is np.ndarray and X.dtype in READ_AS_THEY_ARE and X.dtype.isnative and X.ndim == 2
         plain = plain and X.shape[1] == self.n_features_in_ and len(X) > 0 and not hasattr(self, "feature_names_in_")
-        if not (plain and math.isfinite(np.add.reduce(X, axis=None))):
+        few = plain and len(X) <= FEW_ROWS
+        if not plain or (few and not np.isfinite(X).all()):
             X = validate_data(self, X, accept_sparse=["csr"], dtype=NUMBERS, reset=False)
-        if isinstance(X, np.ndarray) and len(X) <= FEW_ROWS:
-            return self._plain_prediction()(self.coefs_, self.intercepts_, np.ascontiguousarray(X, dtype))
-        trainer = self._trainer(dtype)
+        dtype = self._dtype(X.dtype)
+        if few:
+            return self._plain_prediction(dtype)(np.ascontiguousarray(X, dtype))
+        trainer = self._trainer(dtype, training=False)
+        out = np.empty((X.shape[0], trainer.sizes[-1]), dtype)
         with self._threads():
-            return trainer.forward(X, np.empty((X.shape[0], trainer.sizes[-1]), dtype), check=False)
+            try:
+                return trainer.forward(X, out, check=plain)
+            except ValueError:  # X was not validated and has numbers that are not finite
+                X = validate_data(self, X, dtype=NUMBERS, reset=False)
+                return trainer.forward(X, out, check=False)
 
-    def _plain_prediction(self) -> PlainPrediction:
+    def _sizes(self) -> list[int]:
+        """Widths of the layers, by the weights and biases as they are now."""
         sizes = [len(self.coefs_[0]), *map(len, self.intercepts_)]
-        key = sizes, self.activation, self.out_activation_, self.coefs_[0].dtype
-        if self.__dict__.get("_plain", (None,))[0] != key:
-            self._plain = key, PlainPrediction(*key)
-        return self._plain[1]
+        found = [array.shape for arrays in (self.coefs_, self.intercepts_) for array in arrays]
+        allowed = [*zip(sizes, sizes[1:], strict=False), *((n,) for n in sizes[1:])]
+        if found != allowed or sizes[0] != self.n_features_in_:
+            raise ValueError(f"coefs_ and intercepts_ have shapes {found}; {allowed} are allowed")
+        return sizes
+
+    def _dtype(self, *others: np.dtype) -> np.dtype:
+        """float32 when the weights (and other arrays) are no wider, else float64."""
+        found = np.result_type(*(a.dtype for a in self.coefs_), *(a.dtype for a in self.intercepts_), *others)
+        return np.dtype(np.float32 if found in (np.float32, np.float16) else np.float64)
+
+    def _plain_prediction(self, dtype: np.dtype) -> PlainPrediction:
+        """The prediction of a few rows, made anew when the weights are other arrays than at the last call."""
+        used = (*self.coefs_, *self.intercepts_, self.activation, self.out_activation_, dtype)
+        kept, prediction = self.__dict__.get("_plain", ((), None))
+        if prediction is None or len(kept) != len(used) or any(a is not b for a, b in zip(kept, used, strict=True)):
+            self._sizes()
+            prediction = PlainPrediction(self.coefs_, self.intercepts_, self.activation, self.out_activation_, dtype)
+            if not prediction.copied:
+                self._plain = used, prediction
+        return prediction
 
     @property
     def jit_predict_(self):
-        """A function (X) -> y, X (m, n_features), to be called from code that Numba compiles; it keeps today's weights.
+        """A function (X) -> y, X (m, n_features), to be called from code that Numba compiles.
 
-        y is what `predict` returns, but class numbers (places in classes_) where the classes are not numbers.
+        y is what `predict` returns, but class numbers (places in classes_) where the classes are not numbers. Each
+        access compiles a new function, which keeps the weights of that moment.
         """
         check_is_fitted(self)
-        return self._jit_predict(self._plain_prediction().compiled(self.coefs_, self.intercepts_))
+        self._sizes()
+        weights, biases = [W.copy() for W in self.coefs_], [b.copy() for b in self.intercepts_]
+        prediction = PlainPrediction(weights, biases, self.activation, self.out_activation_, self._dtype())
+        return self._jit_predict(prediction.compiled())
 
     def __getstate__(self):
         state = super().__getstate__()
@@ -311,8 +358,10 @@ class Validation:
 
     def __init__(self, estimator: _MLP, examples: Examples, y: np.ndarray):
         self.estimator, self.examples, self.y = estimator, examples, y
-        self.best: Any = [c.copy() for c in estimator.coefs_], [b.copy() for b in estimator.intercepts_]
+        # as in scikit-learn, a warm start that beats no earlier score ends with its last weights
+        self.best: Any = None
         self.scorer = None if estimator.scoring is None else check_scoring(estimator, scoring=estimator.scoring)
+        self.weighted = self.scorer is not None and _takes_weights(self.scorer)
 
     def epoch_ends(self, trainer: Trainer) -> None:
         """Append to the estimator's validation_scores_ and validation_curve_."""
@@ -326,7 +375,7 @@ class Validation:
         estimator, examples = self.estimator, self.examples
         if self.scorer is not None:
             estimator.coefs_, estimator.intercepts_ = trainer.parameters()
-            weight = {} if examples.weight is None else {"sample_weight": examples.weight}
+            weight = {} if examples.weight is None or not self.weighted else {"sample_weight": examples.weight}
             with warnings.catch_warnings():  # examples.X is a plain array, whatever X was
                 warnings.filterwarnings("ignore", "X does not have valid feature names")
                 return float(self.scorer(estimator, examples.X, self.y, **weight))
@@ -352,7 +401,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
         "adamw" is Adam with decoupled weight decay; "gd" the lecture's gradient descent (eq. 12-13) over all examples,
         until no weight changes by more than tol; "lbfgs" SciPy's L-BFGS-B.
     alpha : float >= 0, default=0.0001
-        Weight of half the squared weights in the loss, divided by the examples of a minibatch (scikit-learn's meaning).
+        Weight of half the squared weights in the loss, divided by the examples of a minibatch (the sum of their weights
+        with sample_weight): scikit-learn's meaning.
     batch_size : int or "auto", default="auto"
         Examples of a minibatch for "sgd", "adam", "adamw"; "auto" is min(200, m).
     learning_rate : {"constant", "invscaling", "adaptive", "cosine"} or callable, default="constant"
@@ -388,7 +438,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
     epsilon : float > 0, default=1e-8
         Adam's.
     n_iter_no_change : int or inf, default=10
-        Epochs without an improvement that end the training.
+        More epochs than this without an improvement end the training.
     max_fun : int >= 1, default=15000
         Evaluations of the loss by "lbfgs" at most.
     class_weight : dict or "balanced", optional
@@ -408,6 +458,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
     n_threads : int >= 1, optional
         Threads; numba.get_num_threads() when not given. The result does not depend on it.
     device : {"cpu", "cuda", "auto"}, default="cpu"
+        "auto" is the CPU, and "cuda" an error, as long as there is no other backend.
 
     Attributes
     ----------
@@ -429,6 +480,12 @@ class MLPClassifier(ClassifierMixin, _MLP):
     out_activation_ : str
     jit_predict_ : callable
         `predict` as a function for code that Numba compiles.
+
+    Notes
+    -----
+    `set_callbacks` takes scikit-learn's callbacks (sklearn.callback: ProgressBar, ScoringMonitor, your own), which are
+    called after each epoch. Ctrl-C ends the training with a warning; the weights of that moment are kept (but for
+    "lbfgs", which it leaves). A training whose weights are no longer finite ends at once, with scikit-learn's error.
 
     Examples
     --------
@@ -520,6 +577,10 @@ class MLPClassifier(ClassifierMixin, _MLP):
 
     def _targets(self, y) -> np.ndarray:
         """Class numbers (m,), which the kernels read as one-hot rows, or zeros and ones (m, n_outputs)."""
+        if (y.ndim == 2) != self._label_binarizer.y_type_.startswith("multilabel"):
+            raise ValueError(
+                f"y has shape {y.shape}; the network was fitted to {self._label_binarizer.y_type_} targets"
+            )
         if self._label_binarizer.y_type_ == "multiclass":
             return np.searchsorted(self.classes_, y).astype(np.int64)
         return self._label_binarizer.transform(y).astype(bool)
@@ -650,7 +711,8 @@ class MLPRegressor(RegressorMixin, _MLP):
         "adamw" is Adam with decoupled weight decay; "gd" the lecture's gradient descent (eq. 12-13) over all examples,
         until no weight changes by more than tol; "lbfgs" SciPy's L-BFGS-B.
     alpha : float >= 0, default=0.0001
-        Weight of half the squared weights in the loss, divided by the examples of a minibatch (scikit-learn's meaning).
+        Weight of half the squared weights in the loss, divided by the examples of a minibatch (the sum of their weights
+        with sample_weight): scikit-learn's meaning.
     batch_size : int or "auto", default="auto"
         Examples of a minibatch for "sgd", "adam", "adamw"; "auto" is min(200, m).
     learning_rate : {"constant", "invscaling", "adaptive", "cosine"} or callable, default="constant"
@@ -686,7 +748,7 @@ class MLPRegressor(RegressorMixin, _MLP):
     epsilon : float > 0, default=1e-8
         Adam's.
     n_iter_no_change : int or inf, default=10
-        Epochs without an improvement that end the training.
+        More epochs than this without an improvement end the training.
     max_fun : int >= 1, default=15000
         Evaluations of the loss by "lbfgs" at most.
     l2 : float >= 0, optional
@@ -704,6 +766,7 @@ class MLPRegressor(RegressorMixin, _MLP):
     n_threads : int >= 1, optional
         Threads; numba.get_num_threads() when not given. The result does not depend on it.
     device : {"cpu", "cuda", "auto"}, default="cpu"
+        "auto" is the CPU, and "cuda" an error, as long as there is no other backend.
 
     Attributes
     ----------
@@ -724,6 +787,12 @@ class MLPRegressor(RegressorMixin, _MLP):
     out_activation_ : str
     jit_predict_ : callable
         `predict` as a function for code that Numba compiles.
+
+    Notes
+    -----
+    `set_callbacks` takes scikit-learn's callbacks (sklearn.callback: ProgressBar, ScoringMonitor, your own), which are
+    called after each epoch. Ctrl-C ends the training with a warning; the weights of that moment are kept (but for
+    "lbfgs", which it leaves). A training whose weights are no longer finite ends at once, with scikit-learn's error.
 
     Examples
     --------
@@ -796,7 +865,8 @@ class MLPRegressor(RegressorMixin, _MLP):
         return self._validate_input(X, y, incremental=True, reset=False)
 
     def _targets(self, y) -> np.ndarray:
-        return y.reshape(len(y), -1)
+        T = y.reshape(len(y), -1)
+        return T if T.dtype in READ_AS_THEY_ARE and T.dtype.isnative else T.astype(np.float64)
 
     def _from_outputs(self, outputs: np.ndarray) -> np.ndarray:
         return outputs.ravel() if outputs.shape[1] == 1 else outputs

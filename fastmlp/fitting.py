@@ -39,11 +39,18 @@ class Examples:
 
 @dataclass
 class OptimizerState:
-    """What goes on from one partial_fit to the next."""
+    """What goes on from one partial_fit to the next: as in scikit-learn, the settings of the first one, too."""
 
+    settings: dict[str, Any]
     learning_rate: float
+    epochs: int = 0
     updates: int = 0
     moments: list[Any] = field(default_factory=list)
+
+    def fits(self, trainer: Any) -> bool:
+        """Whether it belongs to weights of the trainer's shapes."""
+        weights, _ = trainer.parameters()
+        return all([a.shape for a in moment[0]] == [W.shape for W in weights] for moment in self.moments)
 
 
 def settings_of(estimator: Any) -> dict[str, Any]:
@@ -103,24 +110,25 @@ def fit_minibatches(
     validation_scores_ and best_validation_score_.
     """
     rng, m = estimator._random_state, examples.m
-    settings = settings_of(estimator)
-    if incremental and getattr(estimator, "_optimizer", None) is not None:
-        state = estimator._optimizer
+    state = getattr(estimator, "_optimizer", None)
+    if incremental and state is not None and state.fits(trainer):
         trainer.set_moments(state.moments)
     else:
-        state = estimator._optimizer = OptimizerState(float(estimator.learning_rate_init))
-        trainer.start_moments(MOMENTS[settings["rule"]])
+        state = estimator._optimizer = OptimizerState(settings_of(estimator), float(estimator.learning_rate_init))
+        trainer.start_moments(MOMENTS[state.settings["rule"]])
     shuffled = estimator.shuffle and estimator.solver != "gd"
     index = np.arange(m)
     order: Any = None
     if shuffled or examples.chosen is not None:
         order = index.copy() if examples.chosen is None else examples.chosen.astype(np.int64)
     batch_size = batch_size_of(estimator, m)
-    epochs = trainer.epochs(examples.X, examples.T, examples.weight, settings, batch_size, order, examples.loss_offsets)
+    epochs = trainer.epochs(
+        examples.X, examples.T, examples.weight, state.settings, batch_size, order, examples.loss_offsets
+    )
     seconds_a_chunk = epochs.seconds_guess / epochs.chunks
     estimator.n_iter_ = 0
     try:
-        for number in range(estimator.max_iter):
+        for _ in range(estimator.max_iter):
             report.epoch_begins(trainer)
             if shuffled:
                 permutation = np.arange(m)
@@ -130,17 +138,19 @@ def fit_minibatches(
             if estimator.solver == "gd":
                 trainer.remember()
             epochs.begin(
-                learning_rate=scheduled_rate(estimator, number, state.learning_rate),
+                learning_rate=scheduled_rate(estimator, state.epochs, state.learning_rate),
                 updates=state.updates,
-                dropout_seed=int(rng.randint(0, 2**62, dtype=np.int64)) if trainer.dropout > 0 else 0,
+                # a generator that partial_fit starts anew each time draws the same numbers: the updates tell them apart
+                dropout_seed=int(rng.randint(0, 2**61, dtype=np.int64)) + state.updates if trainer.dropout > 0 else 0,
             )
             while epochs.done < epochs.chunks:
                 begin, done = time.perf_counter(), epochs.done
                 epochs.run(min(epochs.chunks, done + max(1, int(SLICE_SECONDS / seconds_a_chunk))))
                 seconds_a_chunk = max((time.perf_counter() - begin) / (epochs.done - done), 1e-9)
             state.updates += epochs.updates()
+            state.epochs += 1
             estimator.n_iter_ += 1
-            estimator.loss_ = epochs.mean_loss() / examples.outputs_per_loss + epochs.mean_penalty()
+            estimator.loss_ = np.float64(epochs.mean_loss() / examples.outputs_per_loss + epochs.mean_penalty())
             estimator.t_ += m
             estimator.loss_curve_.append(estimator.loss_)
             report.line(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
@@ -150,14 +160,14 @@ def fit_minibatches(
             stop = not trainer.is_finite()
             if estimator.solver == "gd":
                 stop = stop or trainer.largest_change() <= estimator.tol
-            else:
+            if estimator.solver != "gd" or estimator.early_stopping:
                 count_without_improvement(estimator, trainer, validation)
-                if estimator.learning_rate == "invscaling" and estimator.solver == "sgd":
-                    state.learning_rate = float(estimator.learning_rate_init) / (estimator.t_ + 1) ** estimator.power_t
-                if estimator._no_improvement_count > estimator.n_iter_no_change:
-                    given_up = gives_up(estimator, state, report)
-                    estimator._no_improvement_count = estimator._no_improvement_count if given_up else 0
-                    stop = stop or given_up
+            if estimator.learning_rate == "invscaling" and estimator.solver == "sgd":
+                state.learning_rate = float(estimator.learning_rate_init) / (estimator.t_ + 1) ** estimator.power_t
+            if estimator._no_improvement_count > estimator.n_iter_no_change:
+                given_up = gives_up(estimator, state, report)
+                estimator._no_improvement_count = estimator._no_improvement_count if given_up else 0
+                stop = stop or given_up
             stop = report.epoch_ends(trainer) or stop
             if stop or incremental:
                 break
@@ -261,28 +271,38 @@ class Report:
         return self.epoch.call_on_fit_task_end(estimator=self.estimator, reconstruction_attributes=state, **self.data)
 
 
-def fit_lbfgs(estimator: Any, trainer: Any, examples: Examples, report: Report) -> None:
+def fit_lbfgs(estimator: Any, trainer: Any, examples: Examples, validation: Any, report: Report) -> None:
     """SciPy's L-BFGS-B over all examples; weights then biases, one after another, are its variables."""
     weights, biases = trainer.parameters()
     shapes = [array.shape for array in (*weights, *biases)]
-    splits = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
+    splits = np.cumsum([math.prod(shape) for shape in shapes])
+    begins = [0, *splits[:-1]]
+    is_weight = np.arange(splits[-1]) < splits[len(weights) - 1]
+    scale = 1.0 / (examples.m if examples.weight is None else examples.weight.sum())
+    settings = {"rule": "store"}
+    epochs = trainer.epochs(examples.X, examples.T, examples.weight, settings, examples.m, None, examples.loss_offsets)
 
-    def unpack(x: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        arrays = [part.reshape(shape) for part, shape in zip(np.split(x, splits), shapes, strict=True)]
-        return arrays[: len(weights)], arrays[len(weights) :]
+    def set_parameters(x: np.ndarray) -> None:
+        arrays = [x[a:b].reshape(s) for a, b, s in zip(begins, splits, shapes, strict=True)]
+        trainer.set_parameters(arrays[: len(weights)], arrays[len(weights) :])
 
     def loss_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
-        trainer.set_parameters(*unpack(x))
-        objective, dW, db = trainer.gradients(examples.X, examples.T, examples.weight, examples.loss_offsets)
-        penalty = trainer.penalty()
-        loss = (objective - penalty) / examples.outputs_per_loss + penalty
-        return loss, np.concatenate([g.ravel() for g in (*dW, *db)])
+        set_parameters(x)
+        epochs.begin()
+        epochs.run(epochs.chunks)
+        sums = np.concatenate([array.ravel() for arrays in epochs.sums() for array in arrays])
+        penalized = trainer.l2 * (x * is_weight)
+        loss = epochs.mean_loss() / examples.outputs_per_loss + 0.5 * float(penalized @ x)
+        return loss, sums * scale + penalized
 
     def iteration_ends(intermediate_result: Any) -> None:
         estimator.n_iter_ += 1
         estimator.loss_ = intermediate_result.fun
-        trainer.set_parameters(*unpack(intermediate_result.x))
         report.line(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
+        if validation is not None or report.context is not None:
+            set_parameters(intermediate_result.x)
+        if validation is not None:
+            validation.epoch_ends(trainer)
         if report.epoch_ends(trainer):
             raise StopIteration
         report.epoch_begins(trainer)
@@ -299,4 +319,4 @@ def fit_lbfgs(estimator: Any, trainer: Any, examples: Examples, report: Report) 
     )
     estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
     estimator.loss_ = result.fun
-    trainer.set_parameters(*unpack(result.x))
+    set_parameters(result.x)

@@ -170,7 +170,7 @@ def begin_minibatch(step, minibatch):
     updates = step.updates + minibatch + 1
     step.minibatch = minibatch
     step.examples_in_batch = stop - start
-    step.scale = 1.0 / total if total > 0.0 else 0.0
+    step.scale = 1.0 / total if total != 0.0 else 0.0
     step.penalty = step.l2 * step.scale if step.l2_per_example else step.l2
     step.penalty_weight = 0.5 * step.penalty * step.examples_in_batch
     step.decay = step.learning_rate * step.weight_decay

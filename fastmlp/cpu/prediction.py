@@ -15,7 +15,6 @@ from fastmlp.cpu.layout import IDENTITY, LAYER, SOFTMAX, STEP, layout, padded
 from fastmlp.cpu.vector import (
     TILE_ROWS,
     call_gather,
-    call_pass,
     lanes,
     narrow_row,
     numbers_at,
@@ -132,7 +131,7 @@ PLAIN_FIELDS = (
     "room",  # numbers for the outputs of a layer
 )
 PLAIN = np.dtype([(name, np.int64) for name in PLAIN_FIELDS])
-PARAMETERS, INPUTS, ROWS, OUTPUTS = map(PLAIN_FIELDS.index, ("parameters", "x", "rows", "out"))
+INPUTS, ROWS, OUTPUTS = map(PLAIN_FIELDS.index, ("x", "rows", "out"))
 
 
 def address_of(array):
@@ -192,61 +191,57 @@ def compiled_plain(real):
 
 
 class PlainPrediction:
-    """Outputs for a few examples, with weights as plain matrices.
+    """Outputs for a few examples, with weights as plain matrices, wherever they are.
 
     Parameters
     ----------
-    sizes : sequence of int
+    weights, biases : sequences of ndarray
+        (n_in, n_out) and (n_out,) of each layer. What they hold is read at each call, unless an array had to be
+        copied to be contiguous and of the dtype.
     activation, output : str
     dtype : numpy.dtype
     """
 
-    def __init__(self, sizes, activation, output, dtype):
-        self.plan = layout(sizes, activation, output, dtype, TILE_ROWS)
-        self.dtype, self.n_out = np.dtype(dtype), sizes[-1]
-        self.room = max(padded(n, 16 * panel_of(dtype)) for n in sizes)
-        self.kernel = compiled_plain(self.dtype)
-        self._run = callable_at(self.kernel.address, 4)
+    def __init__(self, weights, biases, activation, output, dtype):
+        self.dtype = np.dtype(dtype)
+        self.sizes = [len(weights[0]), *map(len, biases)]
+        given = [array for pair in zip(weights, biases, strict=True) for array in pair]
+        self._arrays = [np.ascontiguousarray(array, self.dtype) for array in given]
+        self.copied = any(array is not other for array, other in zip(self._arrays, given, strict=True))
+        self._plan = layout(self.sizes, activation, output, self.dtype, TILE_ROWS)
+        self._room = max(padded(n, 16 * panel_of(self.dtype)) for n in self.sizes)
+        self._kernel = compiled_plain(self.dtype)
+        self._run = callable_at(self._kernel.address, 4)
+        self._parameters = np.array([address_of(array) for array in self._arrays], np.int64)
+        layers = self._plan.layers
+        task = (address_of(layers), len(layers), address_of(self._parameters), 0, 0, 0, self._room)
+        self._task = np.array(task, np.int64)
 
-        header = (self.plan.layers.ctypes.data, len(self.plan.layers), 0, 0, 0, 0, self.room)
-        self._header = np.zeros(len(header) + 2 * len(self.plan.layers), np.int64)
-        self._header[: len(header)] = header
-
-    def task(self, arrays):
-        """A PLAIN record for arrays W^(1), b^(1), W^(2), ..., with their addresses behind it."""
-        words = self._header.copy()
-        first = len(PLAIN_FIELDS)
-        words[PARAMETERS] = address_of(words) + words.itemsize * first
-        for n, array in enumerate(arrays, start=first):
-            words[n] = address_of(array)
-        return words
-
-    def __call__(self, weights, biases, X):
-        """h(X), (m, n_out), for X (m, n_in) of the network's dtype, row by row."""
-        dtype = self.dtype
-        arrays = [np.ascontiguousarray(a, dtype) for pair in zip(weights, biases, strict=True) for a in pair]
-        task, out, rooms = self.task(arrays), np.empty((len(X), self.n_out), dtype), np.empty(2 * self.room, dtype)
+    def __call__(self, X):
+        """h(X), (m, n_out), for X (m, n_in) of the dtype, row by row; the caller has checked the shape."""
+        out, rooms = np.empty((len(X), self.sizes[-1]), self.dtype), np.empty(2 * self._room, self.dtype)
+        task = self._task.copy()
         task[INPUTS], task[ROWS], task[OUTPUTS] = address_of(X), len(X), address_of(out)
         self._run(address_of(task), address_of(rooms), 0, 1)
         return out
 
-    def compiled(self, weights, biases):
-        """A function (X) -> h(X) to be called from code that Numba compiles; it keeps copies of the weights."""
-        arrays = [np.array(a, self.dtype, order="C") for pair in zip(weights, biases, strict=True) for a in pair]
-        words = self.task(arrays)
-        address, room, n_out, real = self.kernel.address, 2 * self.room, self.n_out, self.dtype.type
-        itemsize, first = words.itemsize, len(PLAIN_FIELDS)
+    def compiled(self):
+        """A function (X) -> h(X) to be called from code that Numba compiles."""
+        n_in, n_out, room, real = self.sizes[0], self.sizes[-1], 2 * self._room, self.dtype.type
+        # called as a ctypes function, so that Numba knows that no later process will find these addresses
+        run, words = self._run, self._task
 
         @numba.njit(nogil=True)
         def forward(X):
+            if X.ndim != 2 or X.shape[1] != n_in:
+                raise ValueError("X has another number of features than the network")
             inputs = np.ascontiguousarray(X).astype(real)
             out, rooms, task = np.empty((X.shape[0], n_out), real), np.empty(room, real), words.copy()
-            task[PARAMETERS] = task.ctypes.data + itemsize * first
             task[INPUTS], task[ROWS], task[OUTPUTS] = inputs.ctypes.data, X.shape[0], out.ctypes.data
-            call_pass(address, task.ctypes.data, rooms.ctypes.data, 0, 1)
+            run(task.ctypes.data, rooms.ctypes.data, 0, 1)
             return out
 
-        forward.kept = arrays, self
+        forward.kept = self
         return forward
 
 

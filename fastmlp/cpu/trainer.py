@@ -140,16 +140,17 @@ class Trainer:
             "second": aligned(0, dtype),
         }
         self._rooms = {}
-        self._remembered = self.model["parameters"].copy()
+        self._remembered = np.empty(0, self.dtype)
         self._one = None
         self._one_lock = threading.Lock()
 
     # ---- parameters and the optimizer's state, as arrays of the lecture's shapes -----------------------------------
 
-    def set_parameters(self, weights: Arrays, biases: Arrays) -> None:
-        """Take over weights[l] (n_in, n_out) and biases[l] (n_out,)."""
+    def set_parameters(self, weights: Arrays, biases: Arrays, training: bool = True) -> None:
+        """Take over weights[l] (n_in, n_out) and biases[l] (n_out,); prediction alone needs no transposed copy."""
         self._write(self.model["parameters"], weights, biases)
-        self._transpose(weights)
+        if training:
+            self._transpose(weights)
 
     def parameters(self) -> tuple[Arrays, Arrays]:
         """Copies of the weights and biases."""
@@ -186,6 +187,8 @@ class Trainer:
 
     def remember(self) -> None:
         """Keep a copy of the weights and biases, for `largest_change` and `go_back`."""
+        if self._remembered.size == 0:
+            self._remembered = np.empty_like(self.model["parameters"])
         np.copyto(self._remembered, self.model["parameters"])
 
     def largest_change(self) -> float:
@@ -261,10 +264,10 @@ class Trainer:
         """J (eq. 6)."""
         return self.mean_loss(X, T, sample_weight) + self.penalty()
 
-    def gradients(self, X, T, sample_weight, loss_offsets=None) -> tuple[float, Arrays, Arrays]:
+    def gradients(self, X, T, sample_weight) -> tuple[float, Arrays, Arrays]:
         """J, U / m + lambda W and V / m (eq. 12-13 before the update)."""
-        epoch = self._pass(X, T, sample_weight, "store", loss_offsets)
-        dW, db = self._read(epoch.room.arrays["gradients"])
+        epoch = self._pass(X, T, sample_weight, "store")
+        dW, db = epoch.sums()
         scale = 1.0 / (X.shape[0] if sample_weight is None else sample_weight.sum())
         W, _ = self.parameters()
         dW = [(u * scale + self.l2 * w).astype(self.dtype) for u, w in zip(dW, W, strict=True)]
@@ -478,6 +481,10 @@ class Epochs:
     def mean_loss(self) -> float:
         """The mean over the examples seen of their minibatches' weighted mean loss, without eq. 5."""
         return float(self._arrays["losses"].sum()) / self.m
+
+    def sums(self) -> tuple[Arrays, Arrays]:
+        """U and V (eq. 10-11) of the last minibatch, with the rule "store"."""
+        return self.trainer._read(self._arrays["gradients"])
 
     def mean_penalty(self) -> float:
         """Eq. 5 averaged over the minibatches as they were seen, each counted by its number of examples."""
