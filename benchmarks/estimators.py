@@ -4,7 +4,7 @@
 
     fit digits       1,797 x 64 digits, hidden (100,), Adam, batch 200, 30 epochs
     fit images       10,000 x 784 random images, hidden (256, 128), Adam, batch 200, 3 epochs
-    predict 1        one digit
+    predict 1        one digit; 32 of them; 1,000
     predict 100000   100,000 rows of 64 numbers, by the digits' classifier
 
 each in float64 and float32, in a process of its own, the two libraries in turn; medians over rounds.
@@ -22,7 +22,7 @@ import numpy as np
 from machine import HERE, RESULTS, ChildError, ask, cores, describe, environment, save
 
 LIBRARIES = ("fastmlp", "sklearn")
-QUESTIONS = ("fit digits", "fit images", "predict 1", "predict 100000")
+QUESTIONS = ("fit digits", "fit images", "predict 1", "predict 32", "predict 1000", "predict 100000")
 DTYPES = ("float64", "float32")
 
 
@@ -62,7 +62,8 @@ def child(library, question, dtype):
         estimator = classifier(library, hidden_layer_sizes=(256, 128), max_iter=3)
         return seconds(lambda: estimator.fit(X, y), 2)
     estimator = classifier(library, max_iter=3).fit(X, y)
-    rows = X[:1] if question == "predict 1" else rng.random((100000, 64), np.float32).astype(dtype)
+    count = int(question.split()[1])
+    rows = X[:count] if count < len(X) else rng.random((count, 64), np.float32).astype(dtype)
     return seconds(lambda: estimator.predict(rows), 1)
 
 

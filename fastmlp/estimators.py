@@ -26,7 +26,7 @@ from fastmlp.cpu.trainer import Trainer
 from fastmlp.fitting import STOCHASTIC, Examples, Report, fit_lbfgs, fit_minibatches
 
 DEFAULT_ALPHA = 1e-4
-FEW_ROWS = 16  # so few that laying out the weights would take longer than reading them
+FEW_ROWS = 256  # so few that laying out the weights would take longer than they save
 # The numbers that the kernels read as they are; others become float64.
 READ_AS_THEY_ARE = frozenset(
     np.dtype(name) for name in "bool float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()

@@ -269,14 +269,16 @@ def test_weights_may_be_changed():
     h = np.maximum(X @ ours.coefs_[0] + ours.intercepts_[0], 0) @ ours.coefs_[1] + ours.intercepts_[1]
     close(ours.predict(X), h[:, 0], 1e-12)
     close(ours.predict(X[:2]), h[:2, 0], 1e-12)
+    X = np.tile(X, (3, 1))
+    close(ours.predict(X), np.tile(h[:, 0], 3), 1e-12)
     ours.coefs_ = [np.asfortranarray(ours.coefs_[0]), ours.coefs_[1][::-1][::-1].astype("float32")]
     close(ours.predict(X[:2]), h[:2, 0], 1e-6)
     ours.coefs_[1] = ours.coefs_[1][:5]
-    for rows in (2, 100):
+    for rows in (2, 300):
         with pytest.raises(ValueError):
             ours.predict(X[:rows])
     ours.coefs_ = [np.ones((3, 11)), np.ones((11, 1))]
-    for rows in (2, 100):
+    for rows in (2, 300):
         with pytest.raises(ValueError):
             ours.predict(X[:rows])
 
@@ -290,9 +292,9 @@ def test_few_rows_and_many(kind, dtype):
         X = X.astype(dtype)
         fitted(ours, X, y)
         predict = getattr(ours, "predict_proba", ours.predict)
-        all_rows = predict(X)
+        all_rows = predict(np.tile(X, (3, 1)))[: len(X)]  # so many that the weights are laid out first
         assert all_rows.dtype == X.dtype
-        for rows in (1, 3, 16, 17):
+        for rows in (1, 3, 7, 8, 9, 16, 31, 127, 128, 129):
             close(predict(X[:rows]), all_rows[:rows], 1e-5 if dtype == "float32" else 1e-12)
         close(predict(X[::-1][:4]), all_rows[::-1][:4], 1e-5 if dtype == "float32" else 1e-12)
 
@@ -537,11 +539,11 @@ def test_refused_data():
     with pytest.raises(ValueError, match="poisson"):
         fastmlp.MLPRegressor(loss="poisson").fit(X, y)
     ours = fitted(fastmlp.MLPRegressor(max_iter=1), X, y)
-    for rows in (1, 100):
+    for rows in (1, 300):
         with pytest.raises(ValueError, match="NaN"):
-            ours.predict(np.full_like(X[:rows], np.nan))
+            ours.predict(np.full((rows, 7), np.nan))
         with pytest.raises(ValueError, match="infinity"):
-            ours.predict(np.full_like(X[:rows], -np.inf))
+            ours.predict(np.full((rows, 7), -np.inf))
     with pytest.raises(ValueError, match="features"):
         ours.predict(X[:, :3])
     with pytest.raises(NotFittedError):
@@ -619,7 +621,8 @@ def test_wider_inputs():
     ours, theirs, X, y = pair("value")
     X32 = X.astype(np.float32)
     fitted(ours, X32, y), fitted(theirs, X32, y)
-    for rows in (3, 50):
+    X, X32 = np.tile(X, (3, 1)), np.tile(X32, (3, 1))
+    for rows in (3, 300):
         assert ours.predict(X32[:rows]).dtype == np.float32 and ours.predict(X[:rows]).dtype == np.float64
         assert np.isfinite(ours.predict(X[:rows] * 1e100)).all()
         close(ours.predict(X[:rows]), theirs.predict(X[:rows]), 1e-3)
@@ -633,7 +636,8 @@ def test_foreign_numbers(dtype):
     ours, theirs, X, y = pair("value")
     X, y = np.round(10 * X).astype(dtype), np.round(10 * y).astype(dtype)
     fitted(ours, X, y), fitted(theirs, X.astype(np.float64), y.astype(np.float64))
-    for rows in (3, 50):
+    X = np.tile(X, (3, 1))
+    for rows in (3, 300):
         close(ours.predict(X[:rows]), theirs.predict(X[:rows].astype(np.float64)), 1e-6)
 
 

@@ -16,7 +16,9 @@ from fastmlp.cpu.vector import (
     TILE_ROWS,
     call_gather,
     lanes,
+    lanes_of,
     narrow_row,
+    narrow_tile,
     numbers_at,
     numbers_like,
     outer_product,
@@ -128,7 +130,7 @@ PLAIN_FIELDS = (
     "x",  # (rows, n_in), row by row
     "rows",
     "out",  # (rows, n_out), row by row
-    "room",  # numbers for the outputs of a layer
+    "room",  # numbers for the outputs of a layer, of as many rows as a tile has
 )
 PLAIN = np.dtype([(name, np.int64) for name in PLAIN_FIELDS])
 INPUTS, ROWS, OUTPUTS = map(PLAIN_FIELDS.index, ("x", "rows", "out"))
@@ -142,44 +144,87 @@ def address_of(array):
 def predict_plain(table, A, share, shares):
     """The outputs for a few rows of x, with each W as a plain matrix (n_in, n_out), row by row.
 
-    Nothing is laid out first, so weights may have been changed by anyone. A holds two rooms of numbers for the outputs
-    of the layers, in turn.
+    Weights are not laid out first, so that anyone may have changed them, but for the columns that do not fill a
+    vector. A holds two rooms for the outputs of the layers, in turn, and those columns.
     """
     task = record_at(table, 0, PLAIN)
-    parameters = numbers_at(task.parameters, INT64)
-    P, V = panel_width(A), lanes(A)
-    last = record_at(task.layers, task.n_layers - 1, LAYER)
-    out = numbers_like(task.out, A)
-    for r in range(task.rows):
-        for l in range(task.n_layers):
-            layer = record_at(task.layers, l, LAYER)
-            W, b = numbers_like(parameters[2 * l], A), numbers_like(parameters[2 * l + 1], A)
-            z = l % 2 * task.room
-            source = numbers_like(task.x, A) if l == 0 else A
-            a = r * layer.n_in if l == 0 else task.room - z
-            wide = layer.n_out - layer.n_out % P
-            narrow = layer.n_out - layer.n_out % V
-            for j in range(0, wide, P):
-                store_tile(plain_sums(wide_row(A), layer, source, a, W, b, j), A, z + j)
-            for j in range(wide, narrow, V):
-                store_tile(plain_sums(narrow_row(A), layer, source, a, W, b, j), A, z + j)
-            for j in range(narrow, layer.n_out):
-                total = b[j]
-                for i in range(layer.n_in):
-                    total += source[a + i] * W[i * layer.n_out + j]
-                A[z + j] = total
-            finish(layer, A, z, P, 1)
-        for j in range(last.n_out):
-            out[r * last.n_out + j] = A[(task.n_layers - 1) % 2 * task.room + j]
+    V, height = lanes(A), tile_rows(wide_tile(A))
+    rest = 2 * task.room
+    for l in range(task.n_layers):
+        layer = record_at(task.layers, l, LAYER)
+        W, b = plain_parameters(task, A, l)
+        begin = layer.n_out - layer.n_out % V
+        copy_rest(A, rest, b, 1, begin, layer.n_out)
+        copy_rest(A, rest + V, W, layer.n_in, begin, layer.n_out)
+        rest += (layer.n_in + 1) * V
+    whole = task.rows - task.rows % height
+    for r in range(0, whole, height):
+        predict_plain_rows(wide_tile(A), narrow_tile(A), task, A, r)
+    for r in range(whole, task.rows):
+        predict_plain_rows(wide_row(A), narrow_row(A), task, A, r)
 
 
 @kernel
-def plain_sums(zero, layer, source, a, W, b, j):
-    """z_j = sum_i W_ij a_i + b_j (eq. 7) for the destinations from j on that fill the row of a tile."""
+def plain_parameters(task, A, l):
+    """W (n_in, n_out) and b of the l-th layer."""
+    parameters = numbers_at(task.parameters, INT64)
+    return numbers_like(parameters[2 * l], A), numbers_like(parameters[2 * l + 1], A)
+
+
+@kernel
+def copy_rest(A, place, W, rows, begin, end):
+    """The columns begin <= j < end of W (rows, end), fewer than a vector has, as rows of a vector at A[place]."""
+    V = lanes(A)
+    for i in range(rows):
+        for v in range(V):
+            A[place + i * V + v] = W[i * end + begin + v] if begin + v < end else 0.0
+
+
+@kernel
+def predict_plain_rows(wide, narrow, task, A, r):
+    """Eq. 7, layer by layer, for as many rows of x from r on as the tiles have.
+
+    Outputs lie in panels, their rows a panel's width apart, the panels behind one another.
+    """
+    P, V, height = panel_width(A), lanes(A), tile_rows(wide)
+    out, z, rest = numbers_like(task.out, A), 0, 2 * task.room
+    for l in range(task.n_layers):
+        layer = record_at(task.layers, l, LAYER)
+        W, b = plain_parameters(task, A, l)
+        n_out, a, z = layer.n_out, z, l % 2 * task.room
+        X, x = numbers_like(task.x, A), r * layer.n_in if l == 0 else -1
+        for j in range(0, n_out - n_out % P, P):
+            acc = plain_sums(wide, layer, X, x, A, a, W, j, n_out)
+            store_tile(plus_row(acc, b, j), A, z + j * height)
+        for j in range(n_out - n_out % P, n_out - n_out % V, V):
+            acc = plain_sums(narrow, layer, X, x, A, a, W, j, n_out)
+            store_tile(plus_row(acc, b, j), A, z + (j - j % P) * height + j % P)
+        if n_out % V > 0:
+            j = n_out - n_out % V
+            acc = plain_sums(narrow, layer, X, x, A, a, A, rest + V, V)
+            store_tile(plus_row(acc, A, rest), A, z + (j - j % P) * height + j % P)
+        finish(layer, A, z, height * P, height)
+        rest += (layer.n_in + 1) * V
+    last = record_at(task.layers, task.n_layers - 1, LAYER)
+    for k in range(height):
+        for j in range(last.n_out):
+            out[(r + k) * last.n_out + j] = A[z + (j - j % P) * height + k * P + j % P]
+
+
+@kernel
+def plain_sums(zero, layer, X, x, A, a, W, w, stride):
+    """sum_i W_ij a_i for the columns at W[w], their rows `stride` apart: a is X[x], row by row, or A[a], in panels."""
+    P, height = panel_width(A), tile_rows(zero)
     acc = zero
-    for i in range(layer.n_in):
-        acc = outer_product(acc, source, a + i, 0, W, i * layer.n_out + j)
-    return plus_row(acc, b, j)
+    if x >= 0:
+        for i in range(layer.n_in):
+            acc = outer_product(acc, X, x + i, layer.n_in, W, i * stride + w)
+        return acc
+    for q in range(layer.in_panels):
+        panel = a + q * height * P - q * P
+        for i in range(q * P, min(q * P + P, layer.n_in)):
+            acc = outer_product(acc, A, panel + i, P, W, i * stride + w)
+    return acc
 
 
 @functools.cache
@@ -209,7 +254,8 @@ class PlainPrediction:
         self._arrays = [np.ascontiguousarray(array, self.dtype) for array in given]
         self.copied = any(array is not other for array, other in zip(self._arrays, given, strict=True))
         self._plan = layout(self.sizes, activation, output, self.dtype, TILE_ROWS)
-        self._room = max(padded(n, 16 * panel_of(self.dtype)) for n in self.sizes)
+        self._room = max(padded(n, panel_of(self.dtype)) for n in self.sizes) * TILE_ROWS
+        self._rooms = 2 * self._room + lanes_of(self.dtype) * sum(n + 1 for n in self.sizes[:-1])
         self._kernel = compiled_plain(self.dtype)
         self._run = callable_at(self._kernel.address, 4)
         self._parameters = np.array([address_of(array) for array in self._arrays], np.int64)
@@ -219,7 +265,7 @@ class PlainPrediction:
 
     def __call__(self, X):
         """h(X), (m, n_out), for X (m, n_in) of the dtype, row by row; the caller has checked the shape."""
-        out, rooms = np.empty((len(X), self.sizes[-1]), self.dtype), np.empty(2 * self._room, self.dtype)
+        out, rooms = np.empty((len(X), self.sizes[-1]), self.dtype), np.empty(self._rooms, self.dtype)
         task = self._task.copy()
         task[INPUTS], task[ROWS], task[OUTPUTS] = address_of(X), len(X), address_of(out)
         self._run(address_of(task), address_of(rooms), 0, 1)
@@ -227,7 +273,7 @@ class PlainPrediction:
 
     def compiled(self):
         """A function (X) -> h(X) to be called from code that Numba compiles."""
-        n_in, n_out, room, real = self.sizes[0], self.sizes[-1], 2 * self._room, self.dtype.type
+        n_in, n_out, room, real = self.sizes[0], self.sizes[-1], self._rooms, self.dtype.type
         # called as a ctypes function, so that Numba knows that no later process will find these addresses
         run, words = self._run, self._task
 
