@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import warnings
+import weakref
 from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any
@@ -27,11 +28,14 @@ from fastmlp.fitting import STOCHASTIC, Examples, Report, fit_lbfgs, fit_minibat
 
 DEFAULT_ALPHA = 1e-4
 FEW_ROWS = 256  # so few that laying out the weights would take longer than they save
-# The numbers that the kernels read as they are; others become float64.
+# The numbers that the kernels read as they are; validation turns others, and float16, into float64.
 READ_AS_THEY_ARE = frozenset(
     np.dtype(name) for name in "bool float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
 )
 NUMBERS = [np.dtype(name) for name in "float64 float32 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()]
+# For each estimator what its last prediction of a few rows has prepared, and from which arrays and settings: not among
+# its attributes, which predict leaves alone.
+PLAIN_PREDICTIONS: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
 
 
 def _partial_fit_is_there(estimator: Any) -> bool:
@@ -302,12 +306,12 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
     def _plain_prediction(self, dtype: np.dtype) -> PlainPrediction:
         """The prediction of a few rows, made anew when the weights are other arrays than at the last call."""
         used = (*self.coefs_, *self.intercepts_, self.activation, self.out_activation_, dtype)
-        kept, prediction = self.__dict__.get("_plain", ((), None))
+        kept, prediction = PLAIN_PREDICTIONS.get(self, ((), None))
         if prediction is None or len(kept) != len(used) or any(a is not b for a, b in zip(kept, used, strict=True)):
             self._sizes()
             prediction = PlainPrediction(self.coefs_, self.intercepts_, self.activation, self.out_activation_, dtype)
             if not prediction.copied:
-                self._plain = used, prediction
+                PLAIN_PREDICTIONS[self] = used, prediction
         return prediction
 
     @property
@@ -322,10 +326,6 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         weights, biases = [W.copy() for W in self.coefs_], [b.copy() for b in self.intercepts_]
         prediction = PlainPrediction(weights, biases, self.activation, self.out_activation_, self._dtype())
         return self._jit_predict(prediction.compiled())
-
-    def __getstate__(self):
-        state = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_plain"}
 
     @_fit_context(prefer_skip_nested_validation=True)
     @with_callbacks
