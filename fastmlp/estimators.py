@@ -1,8 +1,6 @@
 """MLPClassifier and MLPRegressor: scikit-learn's, on fastmlp's kernels."""
 
 import contextlib
-import inspect
-import warnings
 import weakref
 from collections.abc import Iterator
 from numbers import Integral, Real
@@ -24,15 +22,13 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from fastmlp.cpu.prediction import PlainPrediction
 from fastmlp.cpu.trainer import Trainer
-from fastmlp.fitting import STOCHASTIC, Examples, Report, fit_lbfgs, fit_minibatches
+from fastmlp.fitting import STOCHASTIC, Examples, Report, Validation, fit_lbfgs, fit_minibatches
+from fastmlp.inputs import NUMBERS
 
 DEFAULT_ALPHA = 1e-4
 FEW_ROWS = 256  # so few that laying out the weights would take longer than they save
-# The numbers that the kernels read as they are; validation turns others, and float16, into float64.
-READ_AS_THEY_ARE = frozenset(
-    np.dtype(name) for name in "bool float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
-)
-NUMBERS = [np.dtype(name) for name in "float64 float32 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()]
+# What validation leaves as it is, of the numbers that the kernels read; the first is what others become.
+KEPT = [np.dtype(name) for name in "float64 float32 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()]
 # For each estimator what its last prediction of a few rows has prepared, and from which arrays and settings: not among
 # its attributes, which predict leaves alone.
 PLAIN_PREDICTIONS: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
@@ -44,11 +40,6 @@ def _partial_fit_is_there(estimator: Any) -> bool:
             f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
         )
     return True
-
-
-def _takes_weights(scorer: Any) -> bool:
-    parameters = inspect.signature(scorer).parameters.values()
-    return any(p.name == "sample_weight" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 class _MLP(CallbackSupportMixin, BaseEstimator):
@@ -153,6 +144,13 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **report.data)
         return self
 
+    def _validate(self, X, y, reset: bool):
+        numeric = not is_classifier(self)
+        X, y = validate_data(
+            self, X, y, accept_sparse=["csr"], multi_output=True, y_numeric=numeric, dtype=KEPT, reset=reset
+        )
+        return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
     def _check_combinations(self, incremental: bool) -> None:
         if self.l2 is not None and self.alpha not in (0, DEFAULT_ALPHA):
             raise ValueError(f"l2 is {self.l2} and alpha is {self.alpha}; one of the two is allowed")
@@ -203,14 +201,15 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         weight = None if weight is None else np.ascontiguousarray(weight, np.float64)
         return Examples(X, T, weight, offsets, None, self.n_outputs_ if of_outputs else 1)
 
-    def _validation(self, X, y, T, weight, examples: Examples, eval_set: Any) -> "Validation | None":
+    def _validation(self, X, y, T, weight, examples: Examples, eval_set: Any) -> Validation | None:
         """The examples of eval_set; or those that early stopping sets aside, as scikit-learn draws them."""
         if eval_set is not None:
             try:
                 X, y = eval_set
             except (TypeError, ValueError):
                 raise ValueError("eval_set is not a pair; (X, y) is allowed") from None
-            X, y = self._validate_more(X, y)
+            X, y = self._validate(X, y, reset=False)
+            self._check_more(y)
             T = self._targets(y)
             if T.ndim == 2 and T.shape[1] != self.n_outputs_:
                 raise ValueError(f"y of eval_set has {T.shape[1]} outputs; the network has {self.n_outputs_}")
@@ -272,11 +271,11 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
         # what scikit-learn's validation would find out, for the arrays that most calls bring
-        plain = type(X) is np.ndarray and X.dtype in READ_AS_THEY_ARE and X.dtype.isnative and X.ndim == 2
+        plain = type(X) is np.ndarray and X.dtype in NUMBERS and X.ndim == 2
         plain = plain and X.shape[1] == self.n_features_in_ and len(X) > 0 and not hasattr(self, "feature_names_in_")
         few = plain and len(X) <= FEW_ROWS
         if not plain or (few and not np.isfinite(X).all()):
-            X = validate_data(self, X, accept_sparse=["csr"], dtype=NUMBERS, reset=False)
+            X = validate_data(self, X, accept_sparse=["csr"], dtype=KEPT, reset=False)
         dtype = self._dtype(X.dtype)
         if few:
             return self._plain_prediction(dtype)(np.ascontiguousarray(X, dtype))
@@ -286,7 +285,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             try:
                 return trainer.forward(X, out, check=plain)
             except ValueError:  # X was not validated and has numbers that are not finite
-                X = validate_data(self, X, dtype=NUMBERS, reset=False)
+                X = validate_data(self, X, dtype=KEPT, reset=False)
                 return trainer.forward(X, out, check=False)
 
     def _sizes(self) -> list[int]:
@@ -351,39 +350,6 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-class Validation:
-    """Examples that are not trained on: their scores and losses after each epoch, and the best score's weights."""
-
-    def __init__(self, estimator: _MLP, examples: Examples, y: np.ndarray):
-        self.estimator, self.examples, self.y = estimator, examples, y
-        # as in scikit-learn, a warm start that beats no earlier score ends with its last weights
-        self.best: Any = None
-        self.scorer = None if estimator.scoring is None else check_scoring(estimator, scoring=estimator.scoring)
-        self.weighted = self.scorer is not None and _takes_weights(self.scorer)
-
-    def epoch_ends(self, trainer: Trainer) -> None:
-        """Append to the estimator's validation_scores_ and validation_curve_."""
-        estimator, examples = self.estimator, self.examples
-        loss = trainer.mean_loss(examples.X, examples.T, examples.weight, examples.loss_offsets)
-        estimator.validation_curve_.append(loss / examples.outputs_per_loss)
-        estimator.validation_scores_.append(self._score(trainer))
-
-    def _score(self, trainer: Trainer) -> float:
-        """The score of the weights that the trainer has; NaN when an output is not finite."""
-        estimator, examples = self.estimator, self.examples
-        if self.scorer is not None:
-            estimator.coefs_, estimator.intercepts_ = trainer.parameters()
-            weight = {} if examples.weight is None or not self.weighted else {"sample_weight": examples.weight}
-            with warnings.catch_warnings():  # examples.X is a plain array, whatever X was
-                warnings.filterwarnings("ignore", "X does not have valid feature names")
-                return float(self.scorer(estimator, examples.X, self.y, **weight))
-        outputs = trainer.forward(examples.X, np.empty((examples.m, trainer.sizes[-1]), trainer.dtype), check=False)
-        predicted = estimator._from_outputs(outputs)
-        if np.issubdtype(predicted.dtype, np.floating) and not np.isfinite(predicted).all():
-            return np.nan
-        return estimator._score_function(self.y, predicted, sample_weight=examples.weight)
 
 
 class MLPClassifier(ClassifierMixin, _MLP):
@@ -545,9 +511,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
 
     def _validate_input(self, X, y, incremental, reset):
-        X, y = validate_data(self, X, y, accept_sparse=["csr"], multi_output=True, dtype=NUMBERS, reset=reset)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+        X, y = self._validate(X, y, reset)
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
@@ -555,12 +519,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
         self._check_classes(y, self.warm_start)
         return X, y
 
-    def _validate_more(self, X, y):
-        X, y = validate_data(self, X, y, accept_sparse=["csr"], multi_output=True, dtype=NUMBERS, reset=False)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+    def _check_more(self, y) -> None:
         self._check_classes(y, warm_start=False)
-        return X, y
 
     def _check_classes(self, y, warm_start: bool) -> None:
         classes = unique_labels(y)
@@ -852,21 +812,17 @@ class MLPRegressor(RegressorMixin, _MLP):
         return "exp" if self.loss == "poisson" else "identity"
 
     def _validate_input(self, X, y, incremental, reset):
-        X, y = validate_data(
-            self, X, y, accept_sparse=["csr"], multi_output=True, y_numeric=True, dtype=NUMBERS, reset=reset
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        if self.loss == "poisson" and np.any(y < 0):
-            raise ValueError("Some value(s) of y are negative; loss='poisson' allows y >= 0")
+        X, y = self._validate(X, y, reset)
+        self._check_more(y)
         return X, y
 
-    def _validate_more(self, X, y):
-        return self._validate_input(X, y, incremental=True, reset=False)
+    def _check_more(self, y) -> None:
+        if self.loss == "poisson" and np.any(y < 0):
+            raise ValueError("Some value(s) of y are negative; loss='poisson' allows y >= 0")
 
     def _targets(self, y) -> np.ndarray:
         T = y.reshape(len(y), -1)
-        return T if T.dtype in READ_AS_THEY_ARE and T.dtype.isnative else T.astype(np.float64)
+        return T if T.dtype in NUMBERS else T.astype(np.float64)
 
     def _from_outputs(self, outputs: np.ndarray) -> np.ndarray:
         return outputs.ravel() if outputs.shape[1] == 1 else outputs

@@ -4,8 +4,8 @@ scikit-learn's numbers are kept: the same random numbers are drawn in the same o
 comparison with earlier ones and the next learning rate follow sklearn.neural_network term for term.
 """
 
+import inspect
 import math
-import time
 import warnings
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import scipy.optimize
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring
 from sklearn.utils.optimize import _check_optimize_result
 
-from fastmlp.training import SLICE_SECONDS
+from fastmlp.optimizers import MOMENTS
+from fastmlp.training import FullBatch, learning_rate_of
 
 SMALLEST_RATE = 1e-6  # where learning_rate="adaptive" gives up
 STOCHASTIC = ("sgd", "adam", "adamw")
@@ -68,9 +70,6 @@ def settings_of(estimator: Any) -> dict[str, Any]:
     return {**settings, "max_norm": estimator.max_gradient_norm}
 
 
-MOMENTS = {"adam": 2, "momentum": 1, "nesterov": 1, "descent": 0}
-
-
 def batch_size_of(estimator: Any, m: int) -> int:
     """The examples of a minibatch, no more than there are."""
     if estimator.solver == "gd":
@@ -87,10 +86,7 @@ def batch_size_of(estimator: Any, m: int) -> int:
 def scheduled_rate(estimator: Any, epoch: int, rate: float) -> float:
     """The learning rate of an epoch: `rate`, unless a schedule of the epoch's number says otherwise."""
     if callable(estimator.learning_rate):
-        rate = estimator.learning_rate(epoch)
-        if not (isinstance(rate, (int, float, np.number)) and math.isfinite(rate) and rate >= 0):
-            raise ValueError(f"learning_rate({epoch}) is {rate!r}; a finite number >= 0 is allowed")
-        return float(rate)
+        return learning_rate_of(estimator.learning_rate, epoch)
     if estimator.learning_rate == "cosine":
         return float(estimator.learning_rate_init) * 0.5 * (1.0 + math.cos(math.pi * epoch / estimator.max_iter))
     return rate
@@ -101,7 +97,7 @@ def fit_minibatches(
     trainer: Any,
     examples: Examples,
     incremental: bool,
-    validation: Any,
+    validation: "Validation | None",
     report: "Report",
 ) -> None:
     """Epochs of minibatches until nothing improves, or max_iter of them; one when incremental.
@@ -125,7 +121,6 @@ def fit_minibatches(
     epochs = trainer.epochs(
         examples.X, examples.T, examples.weight, state.settings, batch_size, order, examples.loss_offsets
     )
-    seconds_a_chunk = epochs.seconds_guess / epochs.chunks
     estimator.n_iter_ = 0
     try:
         for _ in range(estimator.max_iter):
@@ -144,9 +139,7 @@ def fit_minibatches(
                 dropout_seed=int(rng.randint(0, 2**61, dtype=np.int64)) + state.updates if trainer.dropout > 0 else 0,
             )
             while epochs.done < epochs.chunks:
-                begin, done = time.perf_counter(), epochs.done
-                epochs.run(min(epochs.chunks, done + max(1, int(SLICE_SECONDS / seconds_a_chunk))))
-                seconds_a_chunk = max((time.perf_counter() - begin) / (epochs.done - done), 1e-9)
+                epochs.run_slice()
             state.updates += epochs.updates()
             state.epochs += 1
             estimator.n_iter_ += 1
@@ -213,6 +206,44 @@ def gives_up(estimator: Any, state: OptimizerState, report: "Report") -> bool:
     return outcome.endswith("Stopping.")
 
 
+class Validation:
+    """Examples that are not trained on: their scores and losses after each epoch, and the best score's weights."""
+
+    def __init__(self, estimator: Any, examples: Examples, y: np.ndarray):
+        self.estimator, self.examples, self.y = estimator, examples, y
+        # as in scikit-learn, a warm start that beats no earlier score ends with its last weights
+        self.best: Any = None
+        self.scorer = None if estimator.scoring is None else check_scoring(estimator, scoring=estimator.scoring)
+        self.weighted = self.scorer is not None and _takes_weights(self.scorer)
+
+    def epoch_ends(self, trainer: Any) -> None:
+        """Append to the estimator's validation_scores_ and validation_curve_."""
+        estimator, examples = self.estimator, self.examples
+        loss = trainer.mean_loss(examples.X, examples.T, examples.weight, examples.loss_offsets)
+        estimator.validation_curve_.append(loss / examples.outputs_per_loss)
+        estimator.validation_scores_.append(self._score(trainer))
+
+    def _score(self, trainer: Any) -> float:
+        """The score of the weights that the trainer has; NaN when an output is not finite."""
+        estimator, examples = self.estimator, self.examples
+        if self.scorer is not None:
+            estimator.coefs_, estimator.intercepts_ = trainer.parameters()
+            weight = {} if examples.weight is None or not self.weighted else {"sample_weight": examples.weight}
+            with warnings.catch_warnings():  # examples.X is a plain array, whatever X was
+                warnings.filterwarnings("ignore", "X does not have valid feature names")
+                return float(self.scorer(estimator, examples.X, self.y, **weight))
+        outputs = trainer.forward(examples.X, np.empty((examples.m, trainer.sizes[-1]), trainer.dtype), check=False)
+        predicted = estimator._from_outputs(outputs)
+        if np.issubdtype(predicted.dtype, np.floating) and not np.isfinite(predicted).all():
+            return np.nan
+        return estimator._score_function(self.y, predicted, sample_weight=examples.weight)
+
+
+def _takes_weights(scorer: Any) -> bool:
+    parameters = inspect.signature(scorer).parameters.values()
+    return any(p.name == "sample_weight" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
 class Report:
     """What is told while an estimator is fitted: a bar (verbose=1), lines (verbose=2), and scikit-learn's callbacks.
 
@@ -273,34 +304,18 @@ class Report:
 
 def fit_lbfgs(estimator: Any, trainer: Any, examples: Examples, validation: Any, report: Report) -> None:
     """SciPy's L-BFGS-B over all examples; weights then biases, one after another, are its variables."""
-    weights, biases = trainer.parameters()
-    shapes = [array.shape for array in (*weights, *biases)]
-    splits = np.cumsum([math.prod(shape) for shape in shapes])
-    begins = [0, *splits[:-1]]
-    is_weight = np.arange(splits[-1]) < splits[len(weights) - 1]
-    scale = 1.0 / (examples.m if examples.weight is None else examples.weight.sum())
-    settings = {"rule": "store"}
-    epochs = trainer.epochs(examples.X, examples.T, examples.weight, settings, examples.m, None, examples.loss_offsets)
+    evaluation = FullBatch(trainer, examples.X, examples.T, examples.weight, examples.loss_offsets)
 
-    def set_parameters(x: np.ndarray) -> None:
-        arrays = [x[a:b].reshape(s) for a, b, s in zip(begins, splits, shapes, strict=True)]
-        trainer.set_parameters(arrays[: len(weights)], arrays[len(weights) :])
-
-    def loss_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
-        set_parameters(x)
-        epochs.begin()
-        epochs.run(epochs.chunks)
-        sums = np.concatenate([array.ravel() for arrays in epochs.sums() for array in arrays])
-        penalized = trainer.l2 * (x * is_weight)
-        loss = epochs.mean_loss() / examples.outputs_per_loss + 0.5 * float(penalized @ x)
-        return loss, sums * scale + penalized
+    def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
+        loss, penalty, gradient = evaluation(x)
+        return loss / examples.outputs_per_loss + penalty, gradient
 
     def iteration_ends(intermediate_result: Any) -> None:
         estimator.n_iter_ += 1
         estimator.loss_ = intermediate_result.fun
         report.line(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
         if validation is not None or report.context is not None:
-            set_parameters(intermediate_result.x)
+            evaluation.put(intermediate_result.x)
         if validation is not None:
             validation.epoch_ends(trainer)
         if report.epoch_ends(trainer):
@@ -310,8 +325,8 @@ def fit_lbfgs(estimator: Any, trainer: Any, examples: Examples, validation: Any,
     estimator.n_iter_ = 0
     report.epoch_begins(trainer)
     result = scipy.optimize.minimize(
-        loss_and_gradient,
-        np.concatenate([array.ravel() for array in (*weights, *biases)]),
+        evaluate,
+        evaluation.start,
         method="L-BFGS-B",
         jac=True,
         callback=iteration_ends,
@@ -319,4 +334,4 @@ def fit_lbfgs(estimator: Any, trainer: Any, examples: Examples, validation: Any,
     )
     estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
     estimator.loss_ = result.fun
-    set_parameters(result.x)
+    evaluation.put(result.x)

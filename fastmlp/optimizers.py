@@ -142,6 +142,7 @@ class LBFGS:
 
 
 Optimizer = GradientDescent | SGD | Adam | LBFGS
+MOMENTS = {"descent": 0, "momentum": 1, "nesterov": 1, "adam": 2}  # arrays of state for each array of parameters
 
 
 def rule(optimizer: Optimizer) -> str:
@@ -155,4 +156,4 @@ def rule(optimizer: Optimizer) -> str:
 
 def moments(optimizer: Optimizer) -> int:
     """How many arrays of state it keeps for each array of parameters."""
-    return {"adam": 2, "momentum": 1, "nesterov": 1}.get(rule(optimizer), 0)
+    return MOMENTS[rule(optimizer)]

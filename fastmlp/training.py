@@ -16,8 +16,6 @@ from fastmlp.optimizers import LBFGS, SGD, Adam, GradientDescent, Optimizer, mom
 if TYPE_CHECKING:
     from fastmlp.network import Network
 
-SLICE_SECONDS = 0.3  # of a compiled call: Ctrl-C and the progress bar wait for one
-
 
 class DivergenceError(ArithmeticError):
     """Training left the finite numbers; the network keeps its last finite weights."""
@@ -182,10 +180,11 @@ def _check_counts(epochs: Any, settings: Settings) -> None:
         raise ValueError(f"callbacks is {settings.callbacks!r}; {allowed} is allowed")
 
 
-def _learning_rate(optimizer: Any, epoch: int) -> float:
-    if not callable(optimizer.learning_rate):
-        return float(optimizer.learning_rate)
-    rate = optimizer.learning_rate(epoch)
+def learning_rate_of(schedule: Any, epoch: int) -> float:
+    """A learning rate that is a number, or a function of the epoch whose answer is checked."""
+    if not callable(schedule):
+        return float(schedule)
+    rate = schedule(epoch)
     if not (isinstance(rate, (int, float, np.number)) and math.isfinite(rate) and rate >= 0):
         raise ValueError(f"learning_rate({epoch}) is {rate!r}; a finite number >= 0 is allowed")
     return float(rate)
@@ -219,21 +218,19 @@ def _descend(
     settings = {name: getattr(optimizer, name, 0.0) for name in names}
     settings |= {"rule": rule(optimizer), "max_norm": getattr(optimizer, "max_gradient_norm", None)}
     epoch = trainer.epochs(X, T, weight, settings, batch_size, "shuffled" if shuffle else None)
-    seconds_a_chunk = epoch.seconds_guess / epoch.chunks
     for number in range(epochs):
         trainer.remember()
         epoch.begin(
             check=number == 0,
-            learning_rate=_learning_rate(optimizer, network._epochs),
+            learning_rate=learning_rate_of(optimizer.learning_rate, network._epochs),
             updates=network._updates,
             order_seed=_seed(network._rng) if shuffle else 0,
             dropout_seed=_seed(network._rng) if drops else 0,
         )
         try:
             while True:
-                begin, done = time.perf_counter(), epoch.done
-                epoch.run(min(epoch.chunks, done + max(1, int(SLICE_SECONDS / seconds_a_chunk))))
-                seconds_a_chunk = max((time.perf_counter() - begin) / (epoch.done - done), 1e-9)
+                done = epoch.done
+                epoch.run_slice()
                 bar(epoch.examples(epoch.done) - epoch.examples(done))
                 if epoch.done == epoch.chunks or not math.isfinite(epoch.objective()):
                     break
@@ -286,11 +283,50 @@ def _recover(network: "Network", epoch: Any, optimizer: Any, before: tuple[Any, 
         raise
     network._trainer.go_back()
     network._optimizer = None
+    rate = learning_rate_of(optimizer.learning_rate, network._epochs)
     raise DivergenceError(
         f"training diverged in epoch {network._epochs + 1}: the objective or a weight is no longer finite. The weights "
         f"are those from before that epoch. Try a smaller learning_rate (it was "
-        f"{_learning_rate(optimizer, network._epochs):.3g}), max_gradient_norm, or inputs scaled to about -1 ... 1."
+        f"{rate:.3g}), max_gradient_norm, or inputs scaled to about -1 ... 1."
     )
+
+
+class FullBatch:
+    """The loss over all examples, its penalty and their gradient, as functions of one vector: weights, then biases."""
+
+    def __init__(self, trainer: Any, X: Any, T: Any, weight: Any, loss_offsets: Any = None):
+        self.trainer = trainer
+        self._epoch = trainer.epochs(X, T, weight, {"rule": "store"}, X.shape[0], None, loss_offsets)
+        self._check = True
+        weights, biases = trainer.parameters()
+        self.start = self._join(weights, biases)
+        self._layers = len(weights)
+        self._shapes = [array.shape for array in (*weights, *biases)]
+        self._ends = np.cumsum([math.prod(shape) for shape in self._shapes])
+        self._l2 = trainer.l2 * (np.arange(self._ends[-1]) < self._ends[self._layers - 1])  # biases have no penalty
+        self._scale = 1.0 / (X.shape[0] if weight is None else weight.sum())
+
+    @staticmethod
+    def _join(weights: Any, biases: Any) -> np.ndarray:
+        return np.concatenate([array.ravel() for array in (*weights, *biases)], dtype=np.float64)
+
+    def put(self, vector: np.ndarray) -> None:
+        """Give the trainer the weights and biases of a vector."""
+        parts = np.split(vector.astype(self.trainer.dtype), self._ends[:-1])
+        arrays = [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        self.trainer.set_parameters(arrays[: self._layers], arrays[self._layers :])
+
+    def __call__(self, vector: np.ndarray) -> tuple[float, float, np.ndarray]:
+        """The mean loss, eq. 5, and the gradient of their sum; the first call refuses data that are not finite."""
+        self.put(vector)
+        self._epoch.begin(check=self._check)
+        self._epoch.run(self._epoch.chunks)
+        if self._check:
+            self._epoch.refuse_not_finite()
+            self._check = False
+        penalized = self._l2 * vector
+        gradient = self._scale * self._join(*self._epoch.sums()) + penalized
+        return self._epoch.mean_loss(), 0.5 * float(penalized @ vector), gradient
 
 
 def _lbfgs(
@@ -308,23 +344,13 @@ def _lbfgs(
     from scipy.optimize import minimize
 
     trainer = network._trainer
-    shapes = [array.shape for arrays in trainer.parameters() for array in arrays]
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-
-    def flat() -> np.ndarray:
-        return np.concatenate([array.ravel() for arrays in trainer.parameters() for array in arrays], dtype=np.float64)
-
-    def put(vector: np.ndarray) -> None:
-        parts = np.split(vector.astype(network.dtype), ends[:-1])
-        arrays = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-        trainer.set_parameters(arrays[: len(arrays) // 2], arrays[len(arrays) // 2 :])
+    evaluation = FullBatch(trainer, X, T, weight)
 
     def evaluate(vector: np.ndarray) -> tuple[float, np.ndarray]:
-        put(vector)
-        objective, dW, db = trainer.gradients(X, T, weight)
-        return objective, np.concatenate([array.ravel() for array in [*dW, *db]], dtype=np.float64)
+        loss, penalty, gradient = evaluation(vector)
+        return loss + penalty, gradient
 
-    iterate = flat()
+    iterate = evaluation.start
     objective, _ = evaluate(iterate)  # refuses X and T that are not finite before anything changes
     if not math.isfinite(objective):
         raise DivergenceError(f"the objective is {objective} at the start; try X and T scaled to about -1 ... 1")
@@ -334,7 +360,7 @@ def _lbfgs(
     def iteration_ends(intermediate_result: Any) -> None:
         nonlocal iterate
         iterate = intermediate_result.x.copy()
-        put(iterate)
+        evaluation.put(iterate)
         bar(X.shape[0])
         stop = watch.epoch_ends(float(intermediate_result.fun))
         trainer.remember()
@@ -354,7 +380,7 @@ def _lbfgs(
             if watch.history.stopped == "epochs" and watch.history.n_epochs < epochs and result.status != 1:
                 watch.history.stopped = "tol"
     finally:
-        put(iterate)
+        evaluation.put(iterate)
 
 
 @contextmanager

@@ -27,6 +27,8 @@ PASS_SECONDS = 1.5e-6
 REGION_SECONDS = {"omp": 2e-6, "tbb": 5e-6, "workqueue": 100e-6}
 OPERATIONS_PER_VECTOR_BYTE = 4e9
 
+SLICE_SECONDS = 0.3  # of a compiled call: Ctrl-C and the progress bar wait for one
+
 # A chunk shorter than this is short; how often one thread and all are compared there.
 SHORT_SECONDS = 0.5e-3
 RUNS_BETWEEN_TRIALS = 64
@@ -402,7 +404,7 @@ class Epochs:
         if batch_size > CHUNK_ROWS or settings["rule"] == "store" or max_norm is not None:
             room.own("gradients", trainer.model["parameters"].size, trainer.dtype)
         work = (2.0 if settings["rule"] == "evaluate" else 6.0) * trainer.work
-        self.seconds_guess = work * m / trainer.speed()
+        self._seconds_a_chunk = work * m / trainer.speed() / self.chunks
         self.threads = trainer._threads(work * m, 2 * self.chunks, 1 << 30)
         self._short = self.threads > 1 and work * min(batch_size, CHUNK_ROWS) < SHORT_SECONDS * trainer.speed()
         self._runs = 0
@@ -456,6 +458,13 @@ class Epochs:
         call_on_threads(compiled_epoch().address, self._step, self._arrays["activations"], threads)
         self._paces[threads] = (time.perf_counter() - begin) / max(1, last - first)
         self.done = last
+
+    def run_slice(self) -> int:
+        """Go on for about SLICE_SECONDS, by the pace of the slice before; returns how many chunks that were."""
+        begin, done = time.perf_counter(), self.done
+        self.run(min(self.chunks, done + max(1, int(SLICE_SECONDS / self._seconds_a_chunk))))
+        self._seconds_a_chunk = max((time.perf_counter() - begin) / (self.done - done), 1e-9)
+        return self.done - done
 
     def _choose_threads(self) -> int:
         """All threads or one, whichever was faster of late: where passes are short, a busy processor makes one win.
