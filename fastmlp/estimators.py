@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import xlogy
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context, is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.metrics import accuracy_score, check_scoring, r2_score
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import _safe_indexing, check_random_state, column_or_1d, compute_sample_weight
@@ -22,7 +22,16 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from fastmlp.cpu.prediction import PlainPrediction
 from fastmlp.cpu.trainer import Trainer
-from fastmlp.fitting import STOCHASTIC, Examples, Report, Validation, fit_lbfgs, fit_minibatches
+from fastmlp.fitting import (
+    STOCHASTIC,
+    Examples,
+    Report,
+    Validation,
+    accuracy,
+    fit_lbfgs,
+    fit_minibatches,
+    r_squared,
+)
 from fastmlp.inputs import NUMBERS
 
 DEFAULT_ALPHA = 1e-4
@@ -266,10 +275,11 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
 
     # ---- prediction ------------------------------------------------------------------------------------------------
 
-    def _outputs(self, X) -> np.ndarray:
-        """h(X), (m, n_outputs), of data that has not been looked at."""
+    def _outputs(self, X, largest: bool = False) -> np.ndarray:
+        """h(X), (m, n_outputs), of data that has not been looked at; the places of softmax's largest, (m,), if asked."""
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
+        largest = largest and self.out_activation_ == "softmax"
         # what scikit-learn's validation would find out, for the arrays that most calls bring
         plain = type(X) is np.ndarray and X.dtype in NUMBERS and X.ndim == 2
         plain = plain and X.shape[1] == self.n_features_in_ and len(X) > 0 and not hasattr(self, "feature_names_in_")
@@ -278,9 +288,10 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             X = validate_data(self, X, accept_sparse=["csr"], dtype=KEPT, reset=False)
         dtype = self._dtype(X.dtype)
         if few:
-            return self._plain_prediction(dtype)(np.ascontiguousarray(X, dtype))
+            outputs = self._plain_prediction(dtype)(np.ascontiguousarray(X, dtype))
+            return outputs.argmax(axis=1) if largest else outputs
         trainer = self._trainer(dtype, training=False)
-        out = np.empty((X.shape[0], trainer.sizes[-1]), dtype)
+        out = np.empty(X.shape[0], np.int64) if largest else np.empty((X.shape[0], trainer.sizes[-1]), dtype)
         with self._threads():
             try:
                 return trainer.forward(X, out, check=plain)
@@ -288,9 +299,9 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
                 X = validate_data(self, X, dtype=KEPT, reset=False)
                 return trainer.forward(X, out, check=False)
 
-    def _sizes(self) -> list[int]:
+    def _sizes(self) -> tuple[int, ...]:
         """Widths of the layers, by the weights and biases as they are now."""
-        sizes = [len(self.coefs_[0]), *map(len, self.intercepts_)]
+        sizes = (len(self.coefs_[0]), *map(len, self.intercepts_))
         found = [array.shape for arrays in (self.coefs_, self.intercepts_) for array in arrays]
         allowed = [*zip(sizes, sizes[1:], strict=False), *((n,) for n in sizes[1:])]
         if found != allowed or sizes[0] != self.n_features_in_:
@@ -467,7 +478,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
         **_MLP._parameter_constraints,
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
-    _score_function = staticmethod(accuracy_score)
+    _score_function = staticmethod(accuracy)
 
     def __init__(
         self,
@@ -552,9 +563,11 @@ class MLPClassifier(ClassifierMixin, _MLP):
         return weight if sample_weight is None else weight * sample_weight
 
     def _from_outputs(self, outputs: np.ndarray) -> np.ndarray:
-        """Labels from outputs: the most probable class; for each label whether it is more probable than not."""
-        if self._label_binarizer.y_type_ == "multiclass":
-            return self.classes_.take(outputs.argmax(axis=1))
+        """Labels from outputs, or from places of the largest: the most probable class; for each label whether it is
+        more probable than not.
+        """
+        if outputs.ndim == 1:
+            return self.classes_.take(outputs)
         if self._label_binarizer.y_type_.startswith("multilabel"):
             return self._label_binarizer.inverse_transform(outputs)
         if len(self.classes_) == 1:
@@ -595,7 +608,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
         -------
         y : ndarray of shape (m,) or (m, n_outputs)
         """
-        return self._from_outputs(self._outputs(X))
+        return self._from_outputs(self._outputs(X, largest=True))
 
     def predict_proba(self, X):
         """Probabilities of the classes.
@@ -768,7 +781,7 @@ class MLPRegressor(RegressorMixin, _MLP):
         **_MLP._parameter_constraints,
         "loss": [StrOptions({"squared_error", "poisson", "huber", "absolute_error"})],
     }
-    _score_function = staticmethod(r2_score)
+    _score_function = staticmethod(r_squared)
 
     def __init__(
         self,

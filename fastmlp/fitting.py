@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import scipy.optimize
+import scipy.sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from sklearn.utils.optimize import _check_optimize_result
@@ -206,21 +207,44 @@ def gives_up(estimator: Any, state: OptimizerState, report: "Report") -> bool:
     return outcome.endswith("Stopping.")
 
 
+def accuracy(y: Any, predicted: Any, sample_weight: np.ndarray | None) -> float:
+    """The share of examples whose labels are all right: accuracy_score's number, without its checks of y."""
+    right = y == predicted
+    return float(np.average(right if right.ndim == 1 else right.all(axis=1), weights=sample_weight))
+
+
+def r_squared(y: np.ndarray, predicted: np.ndarray, sample_weight: np.ndarray | None) -> float:
+    """1 - residual / total sum of squares, averaged over outputs: r2_score's number, without its checks of y."""
+    y, predicted = y.reshape(len(y), -1), predicted.reshape(len(y), -1)
+    weight = np.ones((len(y), 1)) if sample_weight is None else sample_weight[:, np.newaxis]
+    residual = (weight * (y - predicted) ** 2).sum(axis=0)
+    total = (weight * (y - np.average(y, axis=0, weights=sample_weight)) ** 2).sum(axis=0)
+    constant = total == 0
+    scores = np.where(constant, residual == 0, 1 - residual / np.where(constant, 1, total))
+    return float(scores.mean()) if len(y) > 1 else math.nan
+
+
 class Validation:
     """Examples that are not trained on: their scores and losses after each epoch, and the best score's weights."""
 
     def __init__(self, estimator: Any, examples: Examples, y: np.ndarray):
-        self.estimator, self.examples, self.y = estimator, examples, y
+        self.estimator, self.examples = estimator, examples
+        self.y = y.toarray() if scipy.sparse.issparse(y) else y
         # as in scikit-learn, a warm start that beats no earlier score ends with its last weights
         self.best: Any = None
         self.scorer = None if estimator.scoring is None else check_scoring(estimator, scoring=estimator.scoring)
         self.weighted = self.scorer is not None and _takes_weights(self.scorer)
+        self.losses: Any = None  # passes over the examples that only look
 
     def epoch_ends(self, trainer: Any) -> None:
         """Append to the estimator's validation_scores_ and validation_curve_."""
         estimator, examples = self.estimator, self.examples
-        loss = trainer.mean_loss(examples.X, examples.T, examples.weight, examples.loss_offsets)
-        estimator.validation_curve_.append(loss / examples.outputs_per_loss)
+        if self.losses is None:
+            rule, weight = {"rule": "evaluate"}, examples.weight
+            self.losses = trainer.epochs(examples.X, examples.T, weight, rule, examples.m, None, examples.loss_offsets)
+        self.losses.begin()
+        self.losses.run(self.losses.chunks)
+        estimator.validation_curve_.append(self.losses.mean_loss() / examples.outputs_per_loss)
         estimator.validation_scores_.append(self._score(trainer))
 
     def _score(self, trainer: Any) -> float:
@@ -232,8 +256,11 @@ class Validation:
             with warnings.catch_warnings():  # examples.X is a plain array, whatever X was
                 warnings.filterwarnings("ignore", "X does not have valid feature names")
                 return float(self.scorer(estimator, examples.X, self.y, **weight))
-        outputs = trainer.forward(examples.X, np.empty((examples.m, trainer.sizes[-1]), trainer.dtype), check=False)
-        predicted = estimator._from_outputs(outputs)
+        if estimator.out_activation_ == "softmax":
+            out = np.empty(examples.m, np.int64)
+        else:
+            out = np.empty((examples.m, trainer.sizes[-1]), trainer.dtype)
+        predicted = estimator._from_outputs(trainer.forward(examples.X, out, check=False))
         if np.issubdtype(predicted.dtype, np.floating) and not np.isfinite(predicted).all():
             return np.nan
         return estimator._score_function(self.y, predicted, sample_weight=examples.weight)

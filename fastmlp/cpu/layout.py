@@ -5,6 +5,7 @@ P numbers each, and the panels follow one another. A product of any two such mat
 streams, and nothing is ever packed. Rows and columns are padded with zeros to whole tiles.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -123,8 +124,10 @@ STEP = np.dtype(
             "squares",
             "norms",
             "not_finite",
-            # prediction: where h goes, (m, n_out) row by row, and the numbers in one share's room for a chunk
+            # prediction: where h goes, (m, n_out) row by row, or whether it is the place of each row's largest number
+            # (int64); and the numbers in one share's room for a chunk
             "out",
+            "largest",
             "room",
             # settings
             "rule",
@@ -187,8 +190,9 @@ class Layout(NamedTuple):
     rows: int  # examples that the activations have room for
 
 
-def layout(sizes, activation, output, dtype, rows) -> Layout:
-    """Lay out a network of the given layer widths for chunks of up to `rows` examples."""
+@functools.lru_cache(maxsize=256)
+def layout(sizes: tuple[int, ...], activation: str, output: str, dtype: np.dtype, rows: int) -> Layout:
+    """Lay out a network of the given layer widths for chunks of up to `rows` examples; nobody changes the result."""
     panel = panel_of(dtype)
     rows = padded(rows, TILE_ROWS)
     stride = rows * panel
@@ -213,6 +217,7 @@ def layout(sizes, activation, output, dtype, rows) -> Layout:
         layer["biases"] = parameters
         parameters += layer["columns"]
     activations += layers[-1]["out_panels"] * stride
+    layers.flags.writeable = False
     return Layout(layers, int(parameters), int(transposed), int(activations), int(tiles), rows)
 
 

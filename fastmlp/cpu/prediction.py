@@ -49,7 +49,8 @@ def finish(layer, A, a, stride, rows):
 
 
 def predict_chunks(steps, rooms, share, shares):
-    """Gather, forward (eq. 7) and write out[r, :], for a share of the chunks of step.batch_size examples.
+    """Gather, forward (eq. 7) and write out[r, :], or the place of its largest number, for a share of the chunks of
+    step.batch_size examples.
 
     Each share has a room of its own for a chunk, and its own rows of `out`.
     """
@@ -57,7 +58,7 @@ def predict_chunks(steps, rooms, share, shares):
     room = step.activations + share * step.room // panel_width(rooms) * row_bytes(rooms)
     A = numbers_like(room, rooms)
     parameters, out = numbers_like(step.parameters, A), numbers_like(step.out, A)
-    not_finite = numbers_at(step.not_finite, INT64)
+    places, not_finite = numbers_at(step.out, INT64), numbers_at(step.not_finite, INT64)
     P = panel_width(A)
     height = tile_rows(wide_tile(A))
     bottom, top = record_at(step.layers, 0, LAYER), record_at(step.layers, step.n_layers - 1, LAYER)
@@ -75,8 +76,23 @@ def predict_chunks(steps, rooms, share, shares):
             forward(layer, layer.activation if l < step.n_layers - 1 else IDENTITY, parameters, A, 0, rows)
         finish(top, A, top.a_out, top.stride, rows)
         for r in range(count):
+            if step.largest:
+                places[begin + r] = largest(top, A, top.a_out + r * P)
+                continue
             for j in range(top.n_out):
                 out[(begin + r) * top.n_out + j] = A[top.a_out + j // P * top.stride + r * P + j % P]
+
+
+@kernel
+def largest(layer, A, a):
+    """The first j with the largest a_j of the example at A[a]."""
+    P, place, highest = panel_width(A), 0, A[a]
+    for p in range(layer.out_panels):
+        for j in range(min(P, layer.n_out - p * P)):
+            x = A[a + p * layer.stride + j]
+            if x > highest:
+                place, highest = p * P + j, x
+    return place
 
 
 @kernel
@@ -249,7 +265,7 @@ class PlainPrediction:
 
     def __init__(self, weights, biases, activation, output, dtype):
         self.dtype = np.dtype(dtype)
-        self.sizes = [len(weights[0]), *map(len, biases)]
+        self.sizes = len(weights[0]), *map(len, biases)
         given = [array for pair in zip(weights, biases, strict=True) for array in pair]
         self._arrays = [np.ascontiguousarray(array, self.dtype) for array in given]
         self.copied = any(array is not other for array, other in zip(self._arrays, given, strict=True))

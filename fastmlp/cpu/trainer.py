@@ -84,9 +84,11 @@ class Room:
 def make_step(like: np.ndarray | None = None, **values: Any) -> np.ndarray:
     """A step with some fields set; arrays are named by their address (the caller keeps them alive)."""
     step = np.zeros(1, STEP) if like is None else like.copy()
-    record = step[0]
+    words, reals = step.view(np.int64), step.view(np.float64)  # setting a field of the record takes far longer
     for name, value in values.items():
-        record[name] = value.__array_interface__["data"][0] if isinstance(value, np.ndarray) else value
+        field, offset = STEP.fields[name]
+        numbers = reals if field == np.float64 else words
+        numbers[offset // 8] = value.ctypes.data if isinstance(value, np.ndarray) else value
     return step
 
 
@@ -311,7 +313,10 @@ class Trainer:
         return result
 
     def forward(self, X, out: np.ndarray, check: bool = True) -> np.ndarray:
-        """h_{W,b}(X) (eq. 7) into out, (m, n_out) and C-contiguous, in chunks of rows."""
+        """h_{W,b}(X) (eq. 7) into out, (m, n_out) and C-contiguous, in chunks of rows.
+
+        With out (m,) of int64 the place of each example's largest output instead.
+        """
         m = X.shape[0]
         if m == 0:
             return out
@@ -334,6 +339,7 @@ class Trainer:
             batch_size=chunk,
             room=room,
             out=out,
+            largest=out.ndim == 1,
         )
         chunks, _ = compiled_prediction(self.dtype)
         call_on_threads(chunks.address, step, activations, threads)
