@@ -25,6 +25,7 @@ from fastmlp.cpu.trainer import Trainer
 from fastmlp.fitting import (
     STOCHASTIC,
     Examples,
+    OptimizerState,
     Report,
     Validation,
     accuracy,
@@ -144,7 +145,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
                     trainer.set_parameters(*validation.best)
             weights, biases = trainer.parameters()
         self.coefs_, self.intercepts_ = ([a.astype(dtype, copy=False) for a in arrays] for arrays in (weights, biases))
-        if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
+        if not trainer.is_finite():
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
                 "preprocessed."
@@ -183,7 +184,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         for n_in, n_out in zip(layers, layers[1:], strict=False):
             for shape, arrays in (((n_in, n_out), self.coefs_), (n_out, self.intercepts_)):
                 arrays.append(self._initial(n_in, n_out, shape).astype(dtype, copy=False))
-        self._optimizer = None
+        self._optimizer: OptimizerState | None = None
         if self.solver != "lbfgs":
             self.loss_curve_: list[float] = []
             self._no_improvement_count = 0
@@ -247,9 +248,9 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         return Validation(self, self._examples(X, y, T, weight), y)
 
     def _trainer(self, dtype: np.dtype, l2=0.0, l2_per_example=False, training=True) -> Trainer:
-        """The kernels' side of the network, with its weights."""
+        """The kernels' side of the network, with its weights; that of the partial_fit before, if it still fits."""
         eps = np.finfo(dtype).eps
-        trainer = Trainer(
+        settings = (
             self._sizes(),
             self.activation,
             self.out_activation_,
@@ -260,6 +261,11 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             l2_per_example,
             (-np.log1p(-eps), -np.log(eps)),
         )
+        optimizer = getattr(self, "_optimizer", None) if training else None
+        kept: Trainer | None = None if optimizer is None else optimizer.trainer
+        if kept is not None and kept.settings == settings and kept.has_parameters(self.coefs_, self.intercepts_):
+            return kept
+        trainer = Trainer(*settings)
         trainer.set_parameters(self.coefs_, self.intercepts_, training)
         return trainer
 
@@ -276,7 +282,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
     # ---- prediction ------------------------------------------------------------------------------------------------
 
     def _outputs(self, X, largest: bool = False) -> np.ndarray:
-        """h(X), (m, n_outputs), of data that has not been looked at; the places of softmax's largest, (m,), if asked."""
+        """h(X), (m, n_outputs), of data that has not been looked at; if asked for, where softmax is largest, (m,)."""
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
         largest = largest and self.out_activation_ == "softmax"

@@ -7,7 +7,7 @@ comparison with earlier ones and the next learning rate follow sklearn.neural_ne
 import inspect
 import math
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,20 +40,39 @@ class Examples:
         return self.X.shape[0] if self.chosen is None else len(self.chosen)
 
 
-@dataclass
 class OptimizerState:
-    """What goes on from one partial_fit to the next: as in scikit-learn, the settings of the first one, too."""
+    """What goes on from one partial_fit to the next: as in scikit-learn, the settings of the first one, too.
 
-    settings: dict[str, Any]
-    learning_rate: float
-    epochs: int = 0
-    updates: int = 0
-    moments: list[Any] = field(default_factory=list)
+    After a partial_fit the trainer is kept, and the moments of the weights stay with it; a copy, pickled or not, has
+    them as arrays.
+    """
 
-    def fits(self, trainer: Any) -> bool:
-        """Whether it belongs to weights of the trainer's shapes."""
-        weights, _ = trainer.parameters()
-        return all([a.shape for a in moment[0]] == [W.shape for W in weights] for moment in self.moments)
+    def __init__(self, settings: dict[str, Any], learning_rate: float):
+        self.settings, self.learning_rate = settings, learning_rate
+        self.epochs = self.updates = 0
+        self.trainer: Any = None
+        self._moments: list[Any] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "trainer": None, "_moments": self.moments()}
+
+    def moments(self) -> list[Any]:
+        """The rule's moments of the weights and biases."""
+        return self._moments if self.trainer is None else self.trainer.moments()
+
+    def keep(self, trainer: Any, for_more: bool) -> None:
+        """Take over the trainer's moments, or the trainer with them when more calls are to be expected."""
+        self.trainer, self._moments = (trainer, []) if for_more else (None, trainer.moments())
+
+    def hand_over(self, trainer: Any) -> bool:
+        """Give the moments to a trainer; returns whether they belong to weights of its shapes."""
+        if self.trainer is not trainer:
+            weights, _ = trainer.parameters()
+            moments = self.moments()
+            if not all([a.shape for a in moment[0]] == [W.shape for W in weights] for moment in moments):
+                return False
+            trainer.set_moments(moments)
+        return True
 
 
 def settings_of(estimator: Any) -> dict[str, Any]:
@@ -108,9 +127,7 @@ def fit_minibatches(
     """
     rng, m = estimator._random_state, examples.m
     state = getattr(estimator, "_optimizer", None)
-    if incremental and state is not None and state.fits(trainer):
-        trainer.set_moments(state.moments)
-    else:
+    if not (incremental and state is not None and state.hand_over(trainer)):
         state = estimator._optimizer = OptimizerState(settings_of(estimator), float(estimator.learning_rate_init))
         trainer.start_moments(MOMENTS[state.settings["rule"]])
     shuffled = estimator.shuffle and estimator.solver != "gd"
@@ -174,7 +191,7 @@ def fit_minibatches(
                 )
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
-    state.moments = trainer.moments()
+    state.keep(trainer, for_more=incremental)
 
 
 def count_without_improvement(estimator: Any, trainer: Any, validation: Any) -> None:
@@ -227,7 +244,7 @@ def r_squared(y: np.ndarray, predicted: np.ndarray, sample_weight: np.ndarray | 
 class Validation:
     """Examples that are not trained on: their scores and losses after each epoch, and the best score's weights."""
 
-    def __init__(self, estimator: Any, examples: Examples, y: np.ndarray):
+    def __init__(self, estimator: Any, examples: Examples, y: Any):
         self.estimator, self.examples = estimator, examples
         self.y = y.toarray() if scipy.sparse.issparse(y) else y
         # as in scikit-learn, a warm start that beats no earlier score ends with its last weights

@@ -1,6 +1,7 @@
 """MLPClassifier and MLPRegressor beside scikit-learn's: the same numbers, attributes, warnings and errors."""
 
 import concurrent.futures
+import copy
 import importlib.util
 import pickle
 import warnings
@@ -15,13 +16,14 @@ from sklearn import config_context, neural_network
 from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.metrics import log_loss
+from sklearn.metrics import accuracy_score, log_loss, r2_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import fastmlp
+from fastmlp.fitting import accuracy, r_squared
 
 RELATIVE = {"float64": 1e-8, "float32": 2e-4}  # float32: rounding, after some hundred updates
 
@@ -554,6 +556,23 @@ def test_refused_data():
         fitted(fastmlp.MLPRegressor(solver="sgd", learning_rate_init=1e10, max_iter=30), 100 * X, y)
 
 
+@pytest.mark.parametrize("count", [3, 40])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_predict_is_the_most_probable_class(count, dtype):
+    """The kernels look for the largest output: as many rows as take each way through the prediction."""
+    r = np.random.default_rng(count)
+    X, y = (
+        r.standard_normal((700, 5)).astype(dtype),
+        np.concatenate([np.arange(count), r.integers(0, count, 700 - count)]),
+    )
+    ours = fitted(fastmlp.MLPClassifier((9,), max_iter=5, random_state=0), X, y + 7)
+    for rows in (1, 20, 300, 700):
+        expected = ours.predict_proba(X[:rows]).argmax(axis=1) + 7
+        assert len(set(expected)) > 1 or rows == 1
+        np.testing.assert_array_equal(ours.predict(X[:rows]), expected)
+    np.testing.assert_array_equal(ours.predict(scipy.sparse.csr_matrix(X)), expected)
+
+
 def test_partial_fit_keeps_its_optimizer():
     """As scikit-learn's: settings changed between calls do not reach the optimizer that is under way."""
     for before, after in (
@@ -566,6 +585,50 @@ def test_partial_fit_keeps_its_optimizer():
         for estimator in (ours, theirs):
             estimator.partial_fit(X, y).partial_fit(X, y).set_params(**after).partial_fit(X, y).partial_fit(X, y)
         assert_same(ours, theirs, X, 1e-8)
+
+
+def test_partial_fit_sees_what_happened_between_calls():
+    """The network is kept laid out from call to call: not for longer than its weights and settings stay."""
+
+    def change_weights(estimator):
+        estimator.coefs_[0][1, 2] += 0.5
+        estimator.intercepts_[1][0] -= 0.25
+
+    def change_settings(estimator):
+        estimator.set_params(alpha=0.3)
+
+    def fit_between(estimator):
+        fitted(estimator, *values("value"))
+
+    for what in (change_weights, change_settings, fit_between):
+        ours, theirs, X, y = pair("value", max_iter=3)
+        for estimator in (ours, theirs):
+            estimator.partial_fit(X, y).partial_fit(X, y)
+            what(estimator)
+            estimator.partial_fit(X, y).partial_fit(X, y)
+        assert_same(ours, theirs, X, 1e-8)
+    for copied in (lambda e: pickle.loads(pickle.dumps(e)), copy.deepcopy):
+        ours, theirs, X, y = pair("value")
+        first = ours.partial_fit(X, y).partial_fit(X, y)
+        second = copied(first)
+        first.partial_fit(X, y)
+        theirs.partial_fit(X, y).partial_fit(X, y).partial_fit(X, y)
+        assert_same(first, theirs, X, 1e-8)
+        assert_same(second.partial_fit(X, y), theirs, X, 1e-8)  # from the moments as they were when it was copied
+
+
+def test_scores_are_those_of_the_metrics():
+    rng = np.random.default_rng(3)
+    for shape in ((50,), (50, 3), (2,), (2, 1)):
+        y, predicted, weight = rng.random(shape), rng.random(shape), rng.random(shape[0])
+        labels, others = rng.integers(0, 2, shape), rng.integers(0, 2, shape)
+        for w in (None, weight):
+            np.testing.assert_allclose(r_squared(y, predicted, w), r2_score(y, predicted, sample_weight=w), rtol=1e-13)
+            assert accuracy(labels, others, w) == accuracy_score(labels, others, sample_weight=w)
+    constant = np.ones(5)
+    for predicted in (constant, 2 * constant):
+        assert r_squared(constant, predicted, None) == r2_score(constant, predicted)
+    assert np.isnan(r_squared(constant[:1], constant[:1], None))
 
 
 def test_partial_fit_keeps_its_dtype():

@@ -27,6 +27,8 @@ PASS_SECONDS = 1.5e-6
 REGION_SECONDS = {"omp": 2e-6, "tbb": 5e-6, "workqueue": 100e-6}
 OPERATIONS_PER_VECTOR_BYTE = 4e9
 
+PLACES = {name: place for place, name in enumerate(STEP.names or ())}  # each field is a word of 8 bytes
+
 SLICE_SECONDS = 0.3  # of a compiled call: Ctrl-C and the progress bar wait for one
 
 # A chunk shorter than this is short; how often one thread and all are compared there.
@@ -86,9 +88,8 @@ def make_step(like: np.ndarray | None = None, **values: Any) -> np.ndarray:
     step = np.zeros(1, STEP) if like is None else like.copy()
     words, reals = step.view(np.int64), step.view(np.float64)  # setting a field of the record takes far longer
     for name, value in values.items():
-        field, offset = STEP.fields[name]
-        numbers = reals if field == np.float64 else words
-        numbers[offset // 8] = value.ctypes.data if isinstance(value, np.ndarray) else value
+        numbers = reals if STEP[name] == np.float64 else words
+        numbers[PLACES[name]] = value.ctypes.data if isinstance(value, np.ndarray) else value
     return step
 
 
@@ -131,6 +132,7 @@ class Trainer:
         l2_per_example=False,
         loss_limits=(-math.inf, math.inf),
     ):
+        self.settings = sizes, activation, output, loss, l2, np.dtype(dtype), dropout, l2_per_example, loss_limits
         self.sizes, self.activation, self.output, self.loss = sizes, activation, output, loss
         self.l2, self.dtype, self.dropout = l2, np.dtype(dtype), dropout
         self.l2_per_example, self.loss_limits = l2_per_example, loss_limits
@@ -159,6 +161,11 @@ class Trainer:
     def parameters(self) -> tuple[Arrays, Arrays]:
         """Copies of the weights and biases."""
         return self._read(self.model["parameters"])
+
+    def has_parameters(self, weights: Arrays, biases: Arrays) -> bool:
+        """Whether these are the weights and biases."""
+        own = self.parameters()
+        return all(map(np.array_equal, (*own[0], *own[1]), (*weights, *biases)))
 
     def set_moments(self, moments: list[tuple[Arrays, Arrays]]) -> None:
         """Take over the optimizer's state: for each moment one array for each of the weights and biases."""
