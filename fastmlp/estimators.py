@@ -425,7 +425,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
     max_fun : int >= 1, default=15000
         Evaluations of the loss by "lbfgs" at most.
     class_weight : dict or "balanced", optional
-        Weights of the classes; "balanced" makes each class count alike.
+        Weights of the classes; "balanced" makes each class count alike (in fit alone).
     l2 : float >= 0, optional
         lambda of eq. 5, in place of alpha: not divided by the examples of a minibatch.
     weight_decay : float >= 0, default=0.01
@@ -663,6 +663,11 @@ class MLPClassifier(ClassifierMixin, _MLP):
         -------
         self
         """
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight is 'balanced'; partial_fit sees too few examples to balance: None and a dict are allowed "
+                "(compute_class_weight of sklearn.utils.class_weight gives one from all of y)"
+            )
         if _check_partial_fit_first_call(self, classes):
             self._label_binarizer = LabelBinarizer()
             self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)

@@ -408,6 +408,9 @@ def test_class_weight():
     assert_same(ours, theirs, X, 1e-8)
     given.set_params(class_weight=dict(enumerate(weight)))
     close(fitted(given, X, y, sample_weight=more).coefs_[0], ours.coefs_[0], 1e-12)
+    given.partial_fit(X, y, sample_weight=more)
+    with pytest.raises(ValueError, match="balanced"):
+        ours.partial_fit(X, y, sample_weight=more)
 
 
 def test_dropout_and_threads():
