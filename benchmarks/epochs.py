@@ -3,7 +3,8 @@
     python benchmarks/epochs.py PEER CASE [--threads 2] [--dtype float32] [--samples 5]
 
 times one peer on one case in this process; `peers.py` runs all of them in turn and makes the table. A peer is a
-function (case, dtype, threads) -> train, and train(k) trains k shuffled epochs. The recipes:
+function (case, dtype, threads) -> (train, parameters): train(k) trains k shuffled epochs, and parameters() gives the
+weights and biases as NumPy arrays. The recipes:
 
     lecture   logistic units everywhere, squared error (eq. 4), plain SGD, or gradient descent with the full batch
     practice  ReLU, softmax and cross-entropy, Adam: what users run
@@ -12,6 +13,7 @@ scikit-learn has no logistic output for squared error: there it trains an identi
 """
 
 import argparse
+import functools
 import json
 import math
 import time
@@ -27,10 +29,14 @@ LEARNING_RATE = 0.01
 BETA_1, BETA_2, EPSILON, ADAM_RATE = 0.9, 0.999, 1e-8, 0.001
 
 
+class AbsentError(ImportError):
+    """A peer, or the device that it runs on, is not there; the message says what is missing."""
+
+
 class Case(NamedTuple):
     """One network, minibatch size, number of examples and recipe; the last minibatch of every case is a full one."""
 
-    sizes: list[int]
+    sizes: tuple[int, ...]
     batch: int
     examples: int
     recipe: str
@@ -61,21 +67,32 @@ class Case(NamedTuple):
         return weights, [np.zeros(n, dtype) for n in self.sizes[1:]]
 
 
+class FashionMNIST(Case):
+    """A network that learns to tell the clothes of Fashion-MNIST apart."""
+
+    def data(self, dtype):
+        """The training images, scaled to [0, 1], and one-hot rows."""
+        from fastmlp.datasets import load_fashion_mnist
+
+        X, y, *_ = load_fashion_mnist()
+        return X[: self.examples].astype(dtype) / 255, np.eye(10, dtype=dtype)[y[: self.examples]]
+
+
 CASES = {
-    "xor-2-8-1-b32": Case([2, 8, 1], 32, 3200, "lecture"),
-    "digits-64-32-10-b32": Case([64, 32, 10], 32, 1792, "lecture"),
-    "mnist-784-128-10-b32": Case([784, 128, 10], 32, 9600, "lecture"),
-    "mnist-784-128-10-b128": Case([784, 128, 10], 128, 12800, "lecture"),
-    "mnist-784-512-256-10-b128": Case([784, 512, 256, 10], 128, 6400, "lecture"),
-    "deep-64x8-b256": Case([64] * 8 + [10], 256, 25600, "lecture"),
-    "wide-1024x3-b256": Case([1024, 1024, 1024, 10], 256, 2560, "lecture"),
-    "fullbatch-784-300-10-m10000": Case([784, 300, 10], 10000, 10000, "lecture"),
-    "practice-64-100-10-b200": Case([64, 100, 10], 200, 1600, "practice"),
-    "practice-784-256-128-10-b128": Case([784, 256, 128, 10], 128, 6400, "practice"),
+    "xor-2-8-1-b32": Case((2, 8, 1), 32, 3200, "lecture"),
+    "digits-64-32-10-b32": Case((64, 32, 10), 32, 1792, "lecture"),
+    "mnist-784-128-10-b32": Case((784, 128, 10), 32, 9600, "lecture"),
+    "mnist-784-128-10-b128": Case((784, 128, 10), 128, 12800, "lecture"),
+    "mnist-784-512-256-10-b128": Case((784, 512, 256, 10), 128, 6400, "lecture"),
+    "deep-64x8-b256": Case((64,) * 8 + (10,), 256, 25600, "lecture"),
+    "wide-1024x3-b256": Case((1024, 1024, 1024, 10), 256, 2560, "lecture"),
+    "fullbatch-784-300-10-m10000": Case((784, 300, 10), 10000, 10000, "lecture"),
+    "practice-64-100-10-b200": Case((64, 100, 10), 200, 1600, "practice"),
+    "practice-784-256-128-10-b128": Case((784, 256, 128, 10), 128, 6400, "practice"),
 }
 
 
-def fastmlp_epochs(case, dtype, threads):
+def fastmlp_epochs(case, dtype, threads, device="cpu"):
     """fastmlp: `Network.train`."""
     import fastmlp
 
@@ -87,13 +104,17 @@ def fastmlp_epochs(case, dtype, threads):
         full_batch = case.batch == case.examples
         optimizer = (fastmlp.GradientDescent if full_batch else fastmlp.SGD)(LEARNING_RATE)
     batch = {} if isinstance(optimizer, fastmlp.GradientDescent) else {"batch_size": case.batch}
-    net = fastmlp.Network(case.sizes, init="small", dtype=dtype, device="cpu", random_state=0, **recipe)
+    try:
+        net = fastmlp.Network(case.sizes, dtype=dtype, device=device, random_state=0, **recipe)
+    except ValueError as error:
+        raise AbsentError(str(error)) from None
+    net.weights, net.biases = case.parameters(dtype)
     X, T = case.data(dtype)
 
     def train(epochs):
         net.train(X, T, optimizer=optimizer, epochs=epochs, **batch)
 
-    return train
+    return train, lambda: (net.weights, net.biases)
 
 
 def jax_epochs(case, dtype, threads):
@@ -149,7 +170,7 @@ def jax_epochs(case, dtype, threads):
             state, key = compiled(state, key, X, T)
         jax.block_until_ready(state)
 
-    return train
+    return train, lambda: tuple(zip(*((np.asarray(W), np.asarray(b)) for W, b in state[0])))
 
 
 def by_hand(case, arrays, ops):
@@ -196,7 +217,10 @@ def by_hand(case, arrays, ops):
             for s in range(0, case.examples, m):
                 minibatch(shuffled_X[s : s + m], shuffled_T[s : s + m])
 
-    return train
+    def found():
+        return [ops.to_numpy(W) for W in weights], [ops.to_numpy(b) for b in biases]
+
+    return train, found
 
 
 def numpy_epochs(case, dtype, threads):
@@ -227,18 +251,21 @@ def numpy_epochs(case, dtype, threads):
         sqrt=np.sqrt,
         zeros_like=np.zeros_like,
         permutation=np.random.default_rng(2).permutation,
+        to_numpy=np.asarray,
     )
     return by_hand(case, (*case.data(dtype), *case.parameters(dtype)), ops)
 
 
-def torch_raw_epochs(case, dtype, threads):
+def torch_raw_epochs(case, dtype, threads, device="cpu"):
     """PyTorch's tensors: backpropagation by hand, no autograd."""
     import torch
 
+    if device == "cuda" and not torch.cuda.is_available():
+        raise AbsentError("PyTorch finds no GPU")
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
-    X, T = map(torch.from_numpy, case.data(dtype))
-    weights, biases = ([torch.from_numpy(p) for p in arrays] for arrays in case.parameters(dtype))
+    X, T = (torch.from_numpy(A).to(device) for A in case.data(dtype))
+    weights, biases = ([torch.from_numpy(p).to(device) for p in arrays] for arrays in case.parameters(dtype))
     ops = SimpleNamespace(
         affine=lambda a, W, b: torch.addmm(b, a, W),
         logistic=torch.sigmoid_,
@@ -246,9 +273,16 @@ def torch_raw_epochs(case, dtype, threads):
         softmax=lambda z: z.softmax(1),
         sqrt=torch.sqrt,
         zeros_like=torch.zeros_like,
-        permutation=torch.randperm,
+        permutation=functools.partial(torch.randperm, device=device),
+        to_numpy=lambda tensor: tensor.cpu().numpy(),
     )
-    return by_hand(case, (X, T, weights, biases), ops)
+    train, found = by_hand(case, (X, T, weights, biases), ops)
+
+    def train_and_wait(epochs):
+        train(epochs)
+        torch.cuda.synchronize()
+
+    return train if device == "cpu" else train_and_wait, found
 
 
 def torch_eager_epochs(case, dtype, threads):
@@ -263,6 +297,11 @@ def torch_eager_epochs(case, dtype, threads):
     for n_in, n_out in zip(case.sizes, case.sizes[1:]):
         layers += [nn.Linear(n_in, n_out), nn.ReLU() if case.practice else nn.Sigmoid()]
     model = nn.Sequential(*layers[:-1] if case.practice else layers).to(X.dtype)
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    with torch.no_grad():
+        for layer, W, b in zip(linear, *case.parameters(dtype)):
+            layer.weight.copy_(torch.from_numpy(W.T))
+            layer.bias.copy_(torch.from_numpy(b))
     if case.practice:
         loss = nn.functional.cross_entropy
         optimizer = torch.optim.Adam(model.parameters(), ADAM_RATE, (BETA_1, BETA_2), EPSILON)
@@ -282,7 +321,10 @@ def torch_eager_epochs(case, dtype, threads):
                 loss(model(x), t).backward()
                 optimizer.step()
 
-    return train
+    def found():
+        return [layer.weight.detach().numpy().T for layer in linear], [layer.bias.detach().numpy() for layer in linear]
+
+    return train, found
 
 
 def sklearn_epochs(case, dtype, threads):
@@ -311,7 +353,7 @@ def sklearn_epochs(case, dtype, threads):
     def train(epochs):
         model.set_params(max_iter=epochs).fit(X, y)
 
-    return train
+    return train, lambda: (model.coefs_, model.intercepts_)
 
 
 PEERS = {
@@ -321,6 +363,10 @@ PEERS = {
     "torch-eager": torch_eager_epochs,
     "numpy": numpy_epochs,
     "sklearn": sklearn_epochs,
+}
+ON_GPU = {
+    "fastmlp-cuda": functools.partial(fastmlp_epochs, device="cuda"),
+    "torch-cuda": functools.partial(torch_raw_epochs, device="cuda"),
 }
 
 
@@ -356,7 +402,7 @@ def main():
     args = parser.parse_args()
     confine(args.threads)
     try:
-        train = PEERS[args.peer](CASES[args.case], args.dtype, args.threads)
+        train, _ = PEERS[args.peer](CASES[args.case], args.dtype, args.threads)
     except ImportError as error:
         if args.peer == "fastmlp":
             raise

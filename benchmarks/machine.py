@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import threadpoolctl
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 RESULTS = HERE / "results"
@@ -63,9 +65,17 @@ def environment(threads, **variables):
 
 
 def confine(threads):
-    """Keep this process on its first `threads` cores: some thread pools follow nothing else."""
+    """Keep this process on its first `threads` cores, which some thread pools follow, and the pools to as many threads.
+
+    Returns
+    -------
+    limits : object
+        To be kept: the pools that are loaded already are limited as long as it lives.
+    """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    return threadpoolctl.threadpool_limits(threads)
 
 
 def ask(*command, env):

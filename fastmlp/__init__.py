@@ -11,6 +11,7 @@
 The equations are those of the lecture "Multilayer Networks"; docstrings cite them as (eq. 7).
 """
 
+import importlib
 from typing import Any
 
 from fastmlp.diagnostics import check_gradients
@@ -23,11 +24,11 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """The estimators, which import scikit-learn, are loaded when they are first asked for."""
+    """What is loaded when it is first asked for: the estimators, which import scikit-learn, and data sets."""
     if name in ("MLPClassifier", "MLPRegressor"):
-        from fastmlp import estimators
-
-        return getattr(estimators, name)
+        return getattr(importlib.import_module("fastmlp.estimators"), name)
+    if name == "datasets":
+        return importlib.import_module("fastmlp.datasets")
     raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
 
 
@@ -42,6 +43,7 @@ __all__ = [
     "MLPRegressor",
     "Network",
     "check_gradients",
+    "datasets",
     "show_versions",
     "warmup",
 ]
