@@ -28,14 +28,16 @@ class Networks(Timed):
     The ten networks of peers.py, from 2-8-1 to 1024-1024-1024-10.
     """
 
-    param_names = ["network", "library"]
-    params = [by_profile(["xor-2-8-1-b32", "practice-64-100-10-b200"], list(CASES)), list(EVERYONE)]
+    param_names = ["library", "network"]
+    params = [list(EVERYONE), by_profile(["xor-2-8-1-b32", "practice-64-100-10-b200"], list(CASES))]
 
-    def setup(self, network, library):
+    def setup(self, library, network):
         self.train, _ = prepared(library, CASES[network])
 
-    def time_epoch(self, network, library):
+    def time_epoch(self, library, network):
         self.train(1)
+
+    time_epoch.pretty_name = "Epoch of ten networks"
 
 
 class Width(Timed):
@@ -44,14 +46,16 @@ class Width(Timed):
     Two hidden layers, as wide as the inputs, minibatches of 128.
     """
 
-    param_names = ["units a layer", "recipe", "library"]
-    params = [by_profile([64], [16, 64, 256, 1024]), RECIPES, RIVALS]
+    param_names = ["library", "units a layer", "recipe"]
+    params = [RIVALS, by_profile([64], [16, 64, 256, 1024]), RECIPES]
 
-    def setup(self, width, recipe, library):
+    def setup(self, library, width, recipe):
         self.train, _ = prepared(library, case_of(width, 2, 128, recipe))
 
-    def time_epoch(self, width, recipe, library):
+    def time_epoch(self, library, width, recipe):
         self.train(1)
+
+    time_epoch.pretty_name = "Epoch, by width"
 
 
 class Depth(Timed):
@@ -60,14 +64,16 @@ class Depth(Timed):
     Layers of 128 units, minibatches of 128.
     """
 
-    param_names = ["hidden layers", "recipe", "library"]
-    params = [by_profile([1], [1, 2, 4, 8]), by_profile(["practice"], RECIPES), RIVALS]
+    param_names = ["library", "hidden layers", "recipe"]
+    params = [RIVALS, by_profile([1], [1, 2, 4, 8]), by_profile(["practice"], RECIPES)]
 
-    def setup(self, hidden_layers, recipe, library):
+    def setup(self, library, hidden_layers, recipe):
         self.train, _ = prepared(library, case_of(128, hidden_layers, 128, recipe))
 
-    def time_epoch(self, hidden_layers, recipe, library):
+    def time_epoch(self, library, hidden_layers, recipe):
         self.train(1)
+
+    time_epoch.pretty_name = "Epoch, by depth"
 
 
 class BatchSize(Timed):
@@ -76,14 +82,16 @@ class BatchSize(Timed):
     Two hidden layers of 128 units.
     """
 
-    param_names = ["examples a minibatch", "recipe", "library"]
-    params = [by_profile([32], [8, 32, 128, 512]), by_profile(["practice"], RECIPES), RIVALS]
+    param_names = ["library", "examples a minibatch", "recipe"]
+    params = [RIVALS, by_profile([32], [8, 32, 128, 512]), by_profile(["practice"], RECIPES)]
 
-    def setup(self, batch, recipe, library):
+    def setup(self, library, batch, recipe):
         self.train, _ = prepared(library, case_of(128, 2, batch, recipe))
 
-    def time_epoch(self, batch, recipe, library):
+    def time_epoch(self, library, batch, recipe):
         self.train(1)
+
+    time_epoch.pretty_name = "Epoch, by minibatch size"
 
 
 class ThreadsAndPrecision(Timed):
@@ -92,11 +100,18 @@ class ThreadsAndPrecision(Timed):
     Two hidden layers of 256 units, minibatches of 128.
     """
 
-    param_names = ["threads", "dtype", "library"]
-    params = [sorted({1, cores()}), by_profile(["float64"], ["float32", "float64"]), RIVALS]
+    param_names = ["library", "threads", "dtype", "recipe"]
+    params = [
+        RIVALS,
+        sorted({1, cores()}),
+        by_profile(["float64"], ["float32", "float64"]),
+        by_profile(["practice"], RECIPES),
+    ]
 
-    def setup(self, threads, dtype, library):
-        self.train, _ = prepared(library, case_of(256, 2, 128, "practice"), dtype, threads)
+    def setup(self, library, threads, dtype, recipe):
+        self.train, _ = prepared(library, case_of(256, 2, 128, recipe), dtype, threads)
 
-    def time_epoch(self, threads, dtype, library):
+    def time_epoch(self, library, threads, dtype, recipe):
         self.train(1)
+
+    time_epoch.pretty_name = "Epoch, by threads and precision"

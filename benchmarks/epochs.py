@@ -54,7 +54,7 @@ class Case(NamedTuple):
     def data(self, dtype):
         """Random inputs, and the targets of random labels: one-hot rows, or one column of zeros and ones."""
         rng = np.random.default_rng(0)
-        X = rng.standard_normal((self.examples, self.sizes[0]), dtype=np.float32).astype(dtype)
+        X = rng.standard_normal((self.examples, self.sizes[0]), dtype=np.float32).astype(dtype, copy=False)
         if self.sizes[-1] == 1:
             return X, (X[:, :1] > 0).astype(dtype)
         return X, np.eye(self.sizes[-1], dtype=dtype)[rng.integers(0, self.sizes[-1], self.examples)]
@@ -94,6 +94,8 @@ CASES = {
 
 def fastmlp_epochs(case, dtype, threads, device="cpu"):
     """fastmlp: `Network.train`."""
+    import numba
+
     import fastmlp
 
     if case.practice:
@@ -104,6 +106,7 @@ def fastmlp_epochs(case, dtype, threads, device="cpu"):
         full_batch = case.batch == case.examples
         optimizer = (fastmlp.GradientDescent if full_batch else fastmlp.SGD)(LEARNING_RATE)
     batch = {} if isinstance(optimizer, fastmlp.GradientDescent) else {"batch_size": case.batch}
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     try:
         net = fastmlp.Network(case.sizes, dtype=dtype, device=device, random_state=0, **recipe)
     except ValueError as error:
@@ -117,12 +120,17 @@ def fastmlp_epochs(case, dtype, threads, device="cpu"):
     return train, lambda: (net.weights, net.biases)
 
 
-def jax_epochs(case, dtype, threads):
+def jax_epochs(case, dtype, threads, device="cpu"):
     """JAX: one jitted call an epoch, `lax.scan` over its minibatches, parameters donated."""
     import jax
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", dtype == "float64")
+    jax.config.update("jax_platforms", device)
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise AbsentError(str(error)) from None
     tree = jax.tree.map
 
     def loss(parameters, x, t):
@@ -263,7 +271,6 @@ def torch_raw_epochs(case, dtype, threads, device="cpu"):
     if device == "cuda" and not torch.cuda.is_available():
         raise AbsentError("PyTorch finds no GPU")
     torch.set_num_threads(threads)
-    torch.set_grad_enabled(False)
     X, T = (torch.from_numpy(A).to(device) for A in case.data(dtype))
     weights, biases = ([torch.from_numpy(p).to(device) for p in arrays] for arrays in case.parameters(dtype))
     ops = SimpleNamespace(
@@ -276,13 +283,15 @@ def torch_raw_epochs(case, dtype, threads, device="cpu"):
         permutation=functools.partial(torch.randperm, device=device),
         to_numpy=lambda tensor: tensor.cpu().numpy(),
     )
-    train, found = by_hand(case, (X, T, weights, biases), ops)
+    train_epochs, found = by_hand(case, (X, T, weights, biases), ops)
 
-    def train_and_wait(epochs):
-        train(epochs)
-        torch.cuda.synchronize()
+    def train(epochs):
+        with torch.no_grad():
+            train_epochs(epochs)
+        if device == "cuda":
+            torch.cuda.synchronize()
 
-    return train if device == "cpu" else train_and_wait, found
+    return train, found
 
 
 def torch_eager_epochs(case, dtype, threads):
@@ -328,7 +337,7 @@ def torch_eager_epochs(case, dtype, threads):
 
 
 def sklearn_epochs(case, dtype, threads):
-    """scikit-learn: one warm-started `fit` of as many epochs as asked."""
+    """scikit-learn: one warm-started `fit` of as many epochs as asked, each with fresh moments."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
@@ -340,11 +349,12 @@ def sklearn_epochs(case, dtype, threads):
         "alpha": 0,
         "warm_start": True,
         "n_iter_no_change": 10**9,  # never stop early
-        "random_state": 0,
+        "random_state": np.random.RandomState(0),  # draws on from call to call
     }
     if case.practice:
         model, y = MLPClassifier(activation="relu", solver="adam", **shared), T.argmax(axis=1)
     else:
+        # identity outputs diverge at the others' rate
         model = MLPRegressor(
             activation="logistic", solver="sgd", momentum=0, learning_rate_init=LEARNING_RATE / 10, **shared
         )
@@ -366,6 +376,7 @@ PEERS = {
 }
 ON_GPU = {
     "fastmlp-cuda": functools.partial(fastmlp_epochs, device="cuda"),
+    "jax-cuda": functools.partial(jax_epochs, device="cuda"),
     "torch-cuda": functools.partial(torch_raw_epochs, device="cuda"),
 }
 

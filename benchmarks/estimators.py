@@ -58,18 +58,20 @@ class Fit(Timed):
     with 256 and 128).
     """
 
-    param_names = ["data", "dtype", "library"]
-    params = [by_profile(["digits, 30 epochs"], list(FITS)), DTYPES, LIBRARIES]
+    param_names = ["library", "data", "dtype"]
+    params = [LIBRARIES, by_profile(["digits, 30 epochs"], list(FITS)), DTYPES]
 
-    def setup(self, data, dtype, library):
-        self.fit = prepared_fit(data, dtype, library)
+    def setup(self, library, data, dtype):
+        self.fit = prepared_fit(library, data, dtype)
 
-    def time_fit(self, data, dtype, library):
+    def time_fit(self, library, data, dtype):
         self.fit()
+
+    time_fit.pretty_name = "fit"
 
 
 @functools.cache
-def prepared_fit(data, dtype, library):
+def prepared_fit(library, data, dtype):
     """A function that fits a classifier, once called already."""
     make, settings = FITS[data]
     X, y = make(dtype)
@@ -84,18 +86,20 @@ class PartialFit(Timed):
     A network 784-256-128-10.
     """
 
-    param_names = ["rows", "dtype", "library"]
-    params = [by_profile([32], [32, 256]), DTYPES, LIBRARIES]
+    param_names = ["library", "rows", "dtype"]
+    params = [LIBRARIES, by_profile([32], [32, 256]), DTYPES]
 
-    def setup(self, rows, dtype, library):
-        self.step = prepared_step(rows, dtype, library)
+    def setup(self, library, rows, dtype):
+        self.step = prepared_step(library, rows, dtype)
 
-    def time_partial_fit(self, rows, dtype, library):
+    def time_partial_fit(self, library, rows, dtype):
         self.step()
+
+    time_partial_fit.pretty_name = "partial_fit"
 
 
 @functools.cache
-def prepared_step(rows, dtype, library):
+def prepared_step(library, rows, dtype):
     """A function that calls partial_fit, as it has been once."""
     X, y = images(dtype)
     estimator = classifier(library, hidden_layer_sizes=(256, 128))
@@ -109,18 +113,21 @@ class Predict(Timed):
     A network 64-100-10.
     """
 
-    param_names = ["rows", "dtype", "library"]
-    params = [by_profile([1, 1000], [1, 32, 1000, 100000]), DTYPES, LIBRARIES]
+    param_names = ["library", "rows", "dtype"]
+    params = [LIBRARIES, by_profile([1, 1000], [1, 32, 1000, 100000]), DTYPES]
 
-    def setup(self, rows, dtype, library):
-        self.predict = prepared_prediction(rows, dtype, library)
+    def setup(self, library, rows, dtype):
+        self.predict = prepared_prediction(library, rows, dtype)
+        self.number = max(1, 500 // rows)
 
-    def time_predict(self, rows, dtype, library):
+    def time_predict(self, library, rows, dtype):
         self.predict()
+
+    time_predict.pretty_name = "predict"
 
 
 @functools.cache
-def prepared_prediction(rows, dtype, library):
+def prepared_prediction(library, rows, dtype):
     """A function that predicts, as it has been once."""
     estimator = classifier(library, max_iter=3).fit(*digits(dtype))
     X = np.random.default_rng(0).random((rows, 64), np.float32).astype(dtype)

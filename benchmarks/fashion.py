@@ -1,7 +1,7 @@
 """Is what is trained so fast also right, and who is there first?
 
-Fashion-MNIST: 60,000 images of clothes, a network 784-128-10 (ReLU, softmax), Adam, minibatches of 128, float32. All
-start from the same weights but scikit-learn's, which draws its own.
+Fashion-MNIST: 60,000 images of clothes, a network 784-128-10 (ReLU, softmax), Adam, minibatches of 100, float32. All
+start from the same weights but scikit-learn, which draws its own; its moments start anew with each call.
 """
 
 import functools
@@ -10,11 +10,12 @@ import time
 import numpy as np
 
 from epochs import FashionMNIST
-from suite import RIVALS, accuracy, by_profile, prepared
+from suite import EVERYONE, accuracy, by_profile, prepared
 
-CASE = FashionMNIST((784, 128, 10), 128, by_profile(12800, 60000), "practice")
+CASE = FashionMNIST((784, 128, 10), 100, by_profile(10000, 60000), "practice")
 EPOCHS = by_profile(1, 5)
 GOAL = by_profile(70, 87)  # % of the test images
+MOST_EPOCHS = 30
 
 
 @functools.cache
@@ -33,7 +34,7 @@ class Fashion:
     """Is speed bought with wrong training? Decides whether any figure of this suite may be believed."""
 
     param_names = ["library"]
-    params = [RIVALS]
+    params = [list(EVERYONE)]
     timeout = 900
 
     def setup(self, library):
@@ -50,14 +51,19 @@ class Fashion:
 
     track_accuracy_after_epochs.unit = "% of test images right"
 
+    track_accuracy_after_epochs.pretty_name = "Fashion-MNIST: test images right after some epochs"
+
     def track_seconds_to_accuracy(self, library):
+        # the first epoch warmed up: it is counted as long as the mean of the others
         epochs, seconds = 1, 0.0
-        while epochs < 2 or (self._accuracy() < GOAL and epochs < 30):
+        while epochs < 2 or self._accuracy() < GOAL:
+            if epochs == MOST_EPOCHS:
+                raise RuntimeError(f"{self._accuracy():.1f} % are right after {epochs} epochs, not {GOAL} %")
             start = time.perf_counter()
             self.train(1)
             seconds += time.perf_counter() - start
             epochs += 1
-        # the first epoch warmed up: it is counted as long as the mean of the others
-        return seconds * epochs / (epochs - 1) if self._accuracy() >= GOAL else float("nan")
+        return seconds * epochs / (epochs - 1)
 
     track_seconds_to_accuracy.unit = "seconds"
+    track_seconds_to_accuracy.pretty_name = "Fashion-MNIST: time until enough test images are right"

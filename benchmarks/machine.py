@@ -42,6 +42,7 @@ def cpu_model():
 def describe():
     """Machine, versions and date of a run, as a dict for its JSON file."""
     source = (ROOT / "fastmlp" / "__init__.py").read_text()
+    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     versions = {"python": platform.python_version(), "fastmlp": re.search(r'__version__ = "(.+?)"', source)[1]}
     for package in PACKAGES:
         try:
@@ -54,6 +55,7 @@ def describe():
         "cpu": cpu_model(),
         "cores": cores(),
         "versions": versions,
+        "commit": git.stdout.strip() or None,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

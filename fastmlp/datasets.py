@@ -2,8 +2,10 @@
 
 import gzip
 import hashlib
+import importlib.util
 import os
 import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -65,9 +67,9 @@ def load_fashion_mnist(folder: str | os.PathLike[str] | None = None) -> FashionM
     OSError
         If the data had to be fetched and could not be.
     """
-    named = folder if folder is not None else os.environ.get(VARIABLE)
-    if named or DEBIAN.is_dir():
-        contents = _read(Path(named) if named else DEBIAN)
+    named = folder if folder is not None else os.environ.get(VARIABLE) or None
+    if named is not None or DEBIAN.is_dir():
+        contents = _read(DEBIAN if named is None else Path(named))
     else:
         contents = _fetch()
     arrays = []
@@ -90,7 +92,7 @@ def _read(folder: Path) -> Iterator[bytes]:
         elif packed.exists():
             try:
                 yield gzip.decompress(packed.read_bytes())
-            except (EOFError, gzip.BadGzipFile) as error:
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                 raise ValueError(f"{packed} is damaged: {error}") from None
         else:
             raise FileNotFoundError(f"{folder} has no {name} and no {name}.gz")
@@ -100,7 +102,8 @@ def _fetch() -> Iterator[bytes]:
     """What the four files would hold, from OpenML's copy of the data."""
     from sklearn.datasets import fetch_openml
 
-    X, y = fetch_openml("Fashion-MNIST", version=1, as_frame=False, return_X_y=True)
+    parser = "auto" if importlib.util.find_spec("pandas") else "liac-arff"  # the faster one needs pandas
+    X, y = fetch_openml("Fashion-MNIST", version=1, as_frame=False, return_X_y=True, parser=parser)
     images, labels = np.asarray(X).astype(np.uint8), np.asarray(y).astype(np.uint8)
     for part in (slice(0, TRAINING_EXAMPLES), slice(TRAINING_EXAMPLES, None)):
         yield struct.pack(">iiii", 2051, len(labels[part]), 28, 28) + images[part].tobytes()

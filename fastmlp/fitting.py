@@ -14,7 +14,7 @@ import numpy as np
 import scipy.optimize
 import scipy.sparse
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import check_scoring
+from sklearn.metrics import check_scoring, r2_score
 from sklearn.utils.optimize import _check_optimize_result
 
 from fastmlp.optimizers import MOMENTS
@@ -226,19 +226,21 @@ def gives_up(estimator: Any, state: OptimizerState, report: "Report") -> bool:
 
 def accuracy(y: Any, predicted: Any, sample_weight: np.ndarray | None) -> float:
     """The share of examples whose labels are all right: accuracy_score's number, without its checks of y."""
-    right = y == predicted
+    right = y == (predicted.toarray() if scipy.sparse.issparse(predicted) else predicted)
     return float(np.average(right if right.ndim == 1 else right.all(axis=1), weights=sample_weight))
 
 
 def r_squared(y: np.ndarray, predicted: np.ndarray, sample_weight: np.ndarray | None) -> float:
     """1 - residual / total sum of squares, averaged over outputs: r2_score's number, without its checks of y."""
+    if len(y) < 2:
+        return r2_score(y, predicted)  # NaN, and a warning
     y, predicted = y.reshape(len(y), -1), predicted.reshape(len(y), -1)
     weight = np.ones((len(y), 1)) if sample_weight is None else sample_weight[:, np.newaxis]
     residual = (weight * (y - predicted) ** 2).sum(axis=0)
     total = (weight * (y - np.average(y, axis=0, weights=sample_weight)) ** 2).sum(axis=0)
     constant = total == 0
     scores = np.where(constant, residual == 0, 1 - residual / np.where(constant, 1, total))
-    return float(scores.mean()) if len(y) > 1 else math.nan
+    return float(scores.mean())
 
 
 class Validation:

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import importlib.util
 import struct
 
 import numpy as np
@@ -57,7 +58,8 @@ def test_folders(published, tmp_path, monkeypatch):
     assert_same(datasets.load_fashion_mnist(str(tmp_path / "plain")), expected)
 
 
-def test_openml(published, monkeypatch):
+@pytest.mark.parametrize("parser", ["auto", "liac-arff"])
+def test_openml(published, monkeypatch, parser):
     """OpenML's copy, floats and strings, becomes the published bytes."""
     (X, y, X_test, y_test), _ = published
     asked = []
@@ -68,8 +70,9 @@ def test_openml(published, monkeypatch):
 
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch_openml)
     monkeypatch.setattr(datasets, "TRAINING_EXAMPLES", 60)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: parser == "auto" or None)
     assert_same(datasets.load_fashion_mnist(), (X, y, X_test, y_test))
-    assert asked == [("Fashion-MNIST", {"version": 1, "as_frame": False, "return_X_y": True})]
+    assert asked == [("Fashion-MNIST", {"version": 1, "as_frame": False, "return_X_y": True, "parser": parser})]
 
 
 def test_damaged_files_are_refused(published, tmp_path):
@@ -83,6 +86,11 @@ def test_damaged_files_are_refused(published, tmp_path):
     (tmp_path / name).unlink()
     (tmp_path / f"{name}.gz").write_bytes(gzip.compress(contents[name])[:-9])
     with pytest.raises(ValueError, match="damaged"):
+        datasets.load_fashion_mnist(tmp_path)
+    packed = bytearray(gzip.compress(contents[name]))
+    packed[len(packed) // 2] ^= 255
+    (tmp_path / f"{name}.gz").write_bytes(packed)
+    with pytest.raises(ValueError, match="damaged|SHA-256"):
         datasets.load_fashion_mnist(tmp_path)
 
 

@@ -15,7 +15,7 @@ from cases import run_python
 from sklearn import config_context, neural_network
 from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError, UndefinedMetricWarning
 from sklearn.metrics import accuracy_score, log_loss, r2_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -631,7 +631,26 @@ def test_scores_are_those_of_the_metrics():
     constant = np.ones(5)
     for predicted in (constant, 2 * constant):
         assert r_squared(constant, predicted, None) == r2_score(constant, predicted)
-    assert np.isnan(r_squared(constant[:1], constant[:1], None))
+    with pytest.warns(UndefinedMetricWarning):
+        assert np.isnan(r_squared(constant[:1], constant[:1], None))
+
+
+def test_sparse_labels():
+    """Multilabel targets as a CSR matrix: the numbers of the dense ones, early stopping and weights included."""
+    X, Y = classes("multilabel")
+    weight = np.random.default_rng(0).uniform(0.5, 1, len(X))
+    options = {"hidden_layer_sizes": (6,), "early_stopping": True, "max_iter": 4, "random_state": 0}
+    dense, sparse, theirs = (
+        fitted(library.MLPClassifier(**options), X, labels, sample_weight=weight)
+        for library, labels in (
+            (fastmlp, Y),
+            (fastmlp, scipy.sparse.csr_matrix(Y)),
+            (neural_network, scipy.sparse.csr_matrix(Y)),
+        )
+    )
+    assert sparse.validation_scores_ == dense.validation_scores_
+    np.testing.assert_allclose(sparse.validation_scores_, theirs.validation_scores_)
+    close(sparse.coefs_[0], theirs.coefs_[0], 1e-8)
 
 
 def test_partial_fit_keeps_its_dtype():

@@ -27,7 +27,8 @@ PASS_SECONDS = 1.5e-6
 REGION_SECONDS = {"omp": 2e-6, "tbb": 5e-6, "workqueue": 100e-6}
 OPERATIONS_PER_VECTOR_BYTE = 4e9
 
-PLACES = {name: place for place, name in enumerate(STEP.names or ())}  # each field is a word of 8 bytes
+# Of each field of a step, words of 8 bytes all: which word it is, and whether it is a real number.
+PLACES = {name: (place, STEP[name] == np.float64) for place, name in enumerate(STEP.names or ())}
 
 SLICE_SECONDS = 0.3  # of a compiled call: Ctrl-C and the progress bar wait for one
 
@@ -88,8 +89,8 @@ def make_step(like: np.ndarray | None = None, **values: Any) -> np.ndarray:
     step = np.zeros(1, STEP) if like is None else like.copy()
     words, reals = step.view(np.int64), step.view(np.float64)  # setting a field of the record takes far longer
     for name, value in values.items():
-        numbers = reals if STEP[name] == np.float64 else words
-        numbers[PLACES[name]] = value.ctypes.data if isinstance(value, np.ndarray) else value
+        place, is_real = PLACES[name]
+        (reals if is_real else words)[place] = value.ctypes.data if isinstance(value, np.ndarray) else value
     return step
 
 

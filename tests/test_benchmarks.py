@@ -1,0 +1,57 @@
+"""The benchmarks' own arithmetic: what is trained is the same for every peer, and the README says what was measured."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def epochs():
+    """The module benchmarks/epochs.py."""
+    sys.path.insert(0, str(BENCHMARKS))
+    yield importlib.import_module("epochs")
+    sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.mark.parametrize("recipe", ["lecture", "practice"])
+@pytest.mark.parametrize("peer", ["fastmlp", "numpy", "torch", "torch-eager", "jax"])
+def test_peers_train_the_same_network(epochs, peer, recipe):
+    """With one minibatch an epoch the order of examples does not matter: all peers end with the lecture's weights."""
+    case = epochs.Case((5, 7, 3), 24, 24, recipe)
+    start = case.parameters("float64")
+    if recipe == "practice":
+        net, optimizer = reference.Net(*start, "relu", "softmax", "log_loss"), reference.Adam(epochs.ADAM_RATE)
+    else:
+        net, optimizer = reference.Net(*start), reference.SGD(epochs.LEARNING_RATE)
+    expected = reference.train(net, *case.data("float64"), optimizer, 3).net
+    try:
+        train, parameters = epochs.PEERS[peer](case, "float64", 1)
+    except ImportError as error:
+        assert peer not in ("fastmlp", "numpy")
+        pytest.skip(str(error))
+    train(1)
+    train(2)
+    # PyTorch's own Adam adds epsilon after the correction of the second moment, not before: its steps, of about
+    # ADAM_RATE, are others where a gradient is tiny
+    eager_adam = (peer, recipe) == ("torch-eager", "practice")
+    tolerance = {"rtol": 0, "atol": 0.05 * epochs.ADAM_RATE} if eager_adam else {"rtol": 1e-9, "atol": 1e-12}
+    for found, wanted in zip(parameters(), (expected.weights, expected.biases), strict=True):
+        for array, other in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(array, other, **tolerance)
+
+
+def test_readme_says_what_was_measured():
+    """The section on speed is what report.py writes from the committed results."""
+    env = os.environ | {"PYTHONPATH": ""}
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "report.py", "--check"], capture_output=True, text=True, env=env
+    )
+    assert done.returncode == 0, done.stderr
