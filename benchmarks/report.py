@@ -2,20 +2,23 @@
 
     pip install -e ".[bench,plot]" && python benchmarks/report.py [--check]
 
-Epochs beside the peers come from results/peers.json (`peers.py`: all in turn), everything else from the newest results
-of the asv suite. No figure in that section is typed by hand; --check fails when README is not what would be written.
+Epochs beside the peers come from results/peers.json (`peers.py`: all in turn), everything else from the newest full
+run of the asv suite on MACHINE. No figure in that section is typed by hand; --check fails when README is not what
+would be written.
 """
 
 import argparse
 import ast
+import datetime
 import itertools
 import json
 import math
 import sys
-from pathlib import Path
 
+from fashion import FULL_EPOCHS, FULL_GOAL
 from machine import RESULTS, ROOT
 
+MACHINE = "two-core-zen4"
 README = ROOT / "README.md"
 CHART = RESULTS / "speed.png"
 BEGIN, END = "<!-- from here to the next mark: benchmarks/report.py -->", "<!-- end of what report.py writes -->"
@@ -29,31 +32,62 @@ NAMES = {
 }
 LEVEL = 1.1  # a lead below this is called level
 
+# Benchmarks in which libraries are compared, and how a combination of the other parameters is called.
+COMPARED = {
+    "epoch_time.Width.time_epoch": "epoch, {} units a layer, {}",
+    "epoch_time.Depth.time_epoch": "epoch, {} hidden layers, {}",
+    "epoch_time.BatchSize.time_epoch": "epoch, minibatches of {}, {}",
+    "epoch_time.ThreadsAndPrecision.time_epoch": "epoch, threads: {}, {}, {}",
+    "estimators.Fit.time_fit": "fit, {}, {}",
+    "estimators.PartialFit.time_partial_fit": "partial_fit, {} rows, {}",
+    "estimators.Predict.time_predict": "predict, rows: {}, {}",
+    "one_row.OneRow.time_forward": "one row, {}",
+    "fashion.Fashion.track_seconds_to_accuracy": "Fashion-MNIST",
+}
+NEEDED = (
+    *COMPARED,
+    "fashion.Fashion.track_accuracy_after_epochs",
+    "cold_start.FirstTraining.track_first_training",
+    "cold_start.Import.track_import",
+    "memory.Memory.peakmem_train",
+)
+
 
 class Suite:
-    """The newest results of the asv suite: for each benchmark a dict from its parameters to its value."""
+    """The newest full results of the asv suite: for each benchmark a dict from its parameters to its value."""
 
     def __init__(self):
-        from asv.results import iter_results  # asv imports every file here where it is not installed itself
+        from asv.results import iter_results_for_machine  # asv looks into this file where it is not installed itself
 
-        self.results = max(iter_results(RESULTS), key=lambda result: (result.date, len(result.get_all_result_keys())))
+        found = iter_results_for_machine(str(RESULTS), MACHINE)
+        full = [result for result in found if set(NEEDED) <= set(result.get_all_result_keys())]
+        if not full:
+            sys.exit(f"{RESULTS / MACHINE} has no results of a full run")
+        self.results = max(full, key=lambda result: result.date)
+
+    def where(self):
+        """Commit, date and versions of the run."""
+        date = datetime.datetime.fromtimestamp(self.results.date / 1000, datetime.UTC)
+        versions = {"python": None, "jax": None, "torch": None} | self.results.params
+        shown = ", ".join(f"{name} {versions[name]}" for name in ("python", "jax", "torch"))
+        return f"commit {self.results.commit_hash[:8]} of {date:%Y-%m-%d}; {shown}"
 
     def __call__(self, name):
         """{(parameter, ...): value} of a benchmark, what was left out not among them."""
         params = self.results.get_result_params(name)
         values = self.results.get_result_value(name, params)
-        keys = itertools.product(*(map(ast.literal_eval, list_) for list_ in params))
+        keys = itertools.product(*(map(ast.literal_eval, choices) for choices in params))
         return {key: value for key, value in zip(keys, values, strict=True) if value is not None and value == value}
 
     def leads(self, name):
-        """{(parameter, ...): (lead, best peer)} without the library: the best peer's time over fastmlp's."""
+        """{(other parameters): (lead, best peer)}: the best peer's time over fastmlp's."""
         values, leads = self(name), {}
-        for key in dict.fromkeys(key[:-1] for key in values):
-            times = {library: value for (*rest, library), value in values.items() if tuple(rest) == key}
+        for rest in dict.fromkeys(key[1:] for key in values):
+            times = {library: values[library, *rest] for library in NAMES if (library, *rest) in values}
             ours = times.pop("fastmlp", None)
             if ours and times:
                 best = min(times, key=times.get)
-                leads[key] = times[best] / ours, best
+                leads[rest] = times[best] / ours, best
         return leads
 
 
@@ -66,9 +100,8 @@ def significant(number, digits=3):
 
 def duration(seconds):
     """A time in the unit that suits it."""
-    for unit, size in (("s", 1), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= size or unit == "us":
-            return f"{significant(seconds / size)} {unit}"
+    unit, size = next(((u, s) for u, s in (("s", 1), ("ms", 1e-3)) if seconds >= s), ("us", 1e-6))
+    return f"{significant(seconds / size)} {unit}"
 
 
 def table(head, rows):
@@ -91,81 +124,76 @@ def estimators_table(suite):
     """fastmlp's estimators beside scikit-learn's."""
     rows = []
     for name, label in (
-        ("estimators.Fit.time_fit", "fit {}"),
-        ("estimators.PartialFit.time_partial_fit", "partial_fit {} rows"),
-        ("estimators.Predict.time_predict", "predict {} rows"),
+        ("estimators.Fit.time_fit", "fit: {}"),
+        ("estimators.PartialFit.time_partial_fit", "partial_fit, rows: {:,}"),
+        ("estimators.Predict.time_predict", "predict, rows: {:,}"),
     ):
         values = suite(name)
-        for what, dtype in dict.fromkeys(key[:2] for key in values):
-            ours, theirs = values[what, dtype, "fastmlp"], values[what, dtype, "sklearn"]
-            shown = f"{what:,}" if isinstance(what, int) else what
-            rows.append([label.format(shown), dtype, duration(ours), duration(theirs), f"{theirs / ours:.1f}x"])
-    return table(["", "dtype", "fastmlp", "scikit-learn", "lead"], rows)
+        for what, dtype in dict.fromkeys(key[1:] for key in values):
+            ours, theirs = (values[library, what, dtype] for library in ("fastmlp", "sklearn"))
+            rows.append([label.format(what), dtype, duration(ours), duration(theirs), f"{theirs / ours:.1f}x"])
+    return table(["MLPClassifier", "dtype", "fastmlp", "scikit-learn", "lead"], rows)
 
 
-def row_table(suite):
-    """A prediction for a single row."""
-    values = {key: value / 500 for key, value in suite("one_row.OneRow.time_500_rows_one_by_one").items()}
-    libraries = [library for library in NAMES if any(key[1] == library for key in values)]
+def by_library(suite, name, head, show):
+    """A table with a row for each combination of the other parameters and a column for each library."""
+    values = suite(name)
+    libraries = [library for library in NAMES if any(key[0] == library for key in values)]
     rows = []
-    for network in dict.fromkeys(key[0] for key in values):
-        times = [values.get((network, library)) for library in libraries]
-        rows.append([network, *(duration(time) if time else "-" for time in times)])
-    return table(["one row", *(NAMES[library] for library in libraries)], rows)
+    for rest in dict.fromkeys(key[1:] for key in values):
+        shown = [show(values[library, *rest]) if (library, *rest) in values else "-" for library in libraries]
+        rows.append([", ".join(map(str, rest)), *shown])
+    return table([head, *(NAMES[library] for library in libraries)], rows)
 
 
 def fashion_table(suite):
     """Fashion-MNIST: how right, and how soon."""
     right = suite("fashion.Fashion.track_accuracy_after_epochs")
     soon = suite("fashion.Fashion.track_seconds_to_accuracy")
+    libraries = [library for library in NAMES if (library,) in right]
     rows = [
-        [NAMES[library], f"{right[library,]:.1f} %", duration(soon[library,]) if (library,) in soon else "-"]
-        for library in NAMES
-        if (library,) in right
+        [f"right after {FULL_EPOCHS} epochs", *(f"{right[library,]:.1f} %" for library in libraries)],
+        [
+            f"until {FULL_GOAL} % are right",
+            *(duration(soon[library,]) if (library,) in soon else "never" for library in libraries),
+        ],
     ]
-    return table(["Fashion-MNIST, 784-128-10", "right after 5 epochs", "until 87 % are right"], rows)
+    return table(["Fashion-MNIST, 784-128-10", *(NAMES[library] for library in libraries)], rows)
 
 
 def cold_start(suite):
     """A sentence about imports and first trainings."""
     first = suite("cold_start.FirstTraining.track_first_training")
-    (importing,) = suite("cold_start.Import.track_import_after_numba").values()
-    return (
-        f"`import fastmlp` takes {duration(importing)} after `import numba`. The first training of all, import and "
-        f"compiler included, takes {duration(first['empty', 'float32'])} (float64: "
-        f"{duration(first['empty', 'float64'])}), in every later process {duration(first['filled', 'float32'])}."
+    empty, empty64, filled = (
+        duration(first[key]) for key in (("empty", "float32"), ("empty", "float64"), ("filled", "float32"))
     )
-
-
-GRIDS = {
-    "epoch_time.Width.time_epoch": "{} units a layer",
-    "epoch_time.Depth.time_epoch": "{} hidden layers",
-    "epoch_time.BatchSize.time_epoch": "minibatches of {}",
-    "epoch_time.ThreadsAndPrecision.time_epoch": "{} threads",
-}
+    imports = {what: duration(value) for (what,), value in suite("cold_start.Import.track_import").items()}
+    return f"""`import fastmlp` takes {imports["fastmlp after numba"]} after Numba's {imports["numba"]}. The first
+training of all, imports and compiler included, takes {empty} (float64 {empty64}), in every later process {filled}."""
 
 
 def weak_spots(peers, suite):
-    """Where fastmlp is behind or level, from the ten networks and every point of the asv grids."""
+    """Where fastmlp is behind or level: in the ten networks and in every comparison of the asv suite."""
     leads = {name: (row["lead"], row["best_peer"]) for name, row in peers["cases"].items()}
-    for name, label in GRIDS.items():
-        for (value, other), lead in suite.leads(name).items():
-            leads[f"{label.format(value)} ({other})".replace("1 threads", "1 thread")] = lead
+    for name, label in COMPARED.items():
+        leads |= {label.format(*rest): lead for rest, lead in suite.leads(name).items()}
     order = sorted(leads, key=lambda name: leads[name][0])
-
-    def listed(names):
-        return "; ".join(f"{name}: {leads[name][0]:.2f}x {NAMES[leads[name][1]]}" for name in names) or "nowhere"
-
     behind = [name for name in order if leads[name][0] < 1]
     level = [name for name in order if 1 <= leads[name][0] < LEVEL]
-    return (
-        f"Of these {len(leads)} comparisons with the fastest peer, fastmlp loses {len(behind)} ({listed(behind)}) and is "
-        f"level, ahead by less than a tenth, in {len(level)} ({listed(level)}). The smallest leads: {listed(order[:3])}."
+
+    def listed(names):
+        return "".join(f"\n- {name}: {leads[name][0]:.2f}x {NAMES[leads[name][1]]}" for name in names)
+
+    text = (
+        f"Of {len(leads)} comparisons with the fastest peer, in both tables and all grids, fastmlp loses {len(behind)}"
     )
+    text += f" and is level, ahead by less than a tenth, in {len(level)}"
+    worst = behind + level
+    return f"{text}:\n{listed(worst)}" if worst else f"{text}; the smallest leads:\n{listed(order[:3])}"
 
 
 def draw(peers):
-    """The chart: how many times as long each peer takes for an epoch."""
+    """The chart: how many times as long as fastmlp each peer takes for an epoch."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -183,10 +211,10 @@ def draw(peers):
                 ratio = row[peer]["median"] / row["fastmlp"]["median"]
                 y = place + (k - (len(others) - 1) / 2) * height
                 axes.barh(y, ratio, height, color=colors[k], label=NAMES[peer] if place == 0 else None)
-                axes.text(ratio * 1.03, y, f"{ratio:.1f}", va="center", fontsize=6.5)
+                axes.text(max(ratio, 1) * 1.03, y, f"{ratio:.1f}", va="center", fontsize=6.5)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
-    axes.set_xticks([1, 2, 5, 10, 20, 50], ["1: fastmlp", "2", "5", "10", "20", "50"])
+    axes.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1: fastmlp", "2", "5", "10", "20", "50", "100"])
     axes.minorticks_off()
     axes.set_yticks(range(len(cases)), cases, fontsize=8)
     axes.invert_yaxis()
@@ -201,26 +229,30 @@ def section():
     peers, suite = json.loads((RESULTS / "peers.json").read_text()), Suite()
     versions = ", ".join(f"{name} {version}" for name, version in peers["versions"].items() if version)
     return f"""
-Each peer as its best user would write it ([benchmarks/epochs.py](benchmarks/epochs.py)): float32,
-{peers["threads"]} threads, medians of {peers["rounds"]} rounds in which all take turns in processes of their own.
-{peers["cpu"]} ({peers["architecture"]}), {peers["cores"]} cores, FMA peak {peers["peak_gflops"]:.0f} GFLOP/s;
-{peers["date"][:10]}; {versions}.
+Each peer as its best user would write it ([benchmarks/epochs.py](benchmarks/epochs.py)): {peers["dtype"]},
+{peers["threads"]} threads, medians of {peers["rounds"]} rounds in which all take turns, in processes of their own.
+{peers["cpu"]} ({peers["architecture"]}), {peers["cores"]} cores, FMA peak {peers["peak_gflops"]:.0f} GFLOP/s; commit
+{peers["commit"]}, {peers["date"][:10]}; {versions}.
 
 ![How many times as long as fastmlp each peer takes for an epoch]({CHART.relative_to(ROOT).as_posix()})
 
 {epochs_table(peers)}
 
-The lead is that over the best peer; its geometric mean is {peers["geometric_mean_lead"]:.2f}x. {weak_spots(peers, suite)}
+The lead is that over the best peer; its geometric mean is {peers["geometric_mean_lead"]:.2f}x.
 
-From the asv suite, on the same machine:
+From the [asv suite](benchmarks/results/{MACHINE}), on the same machine ({suite.where()}):
 
 {estimators_table(suite)}
 
-{row_table(suite)}
+{by_library(suite, "one_row.OneRow.time_forward", "one row, float32", duration)}
 
 {fashion_table(suite)}
 
+{by_library(suite, "memory.Memory.peakmem_train", "memory of the process, MB", lambda b: f"{b / 1e6:.0f}")}
+
 {cold_start(suite)}
+
+**Where fastmlp does not lead.** {weak_spots(peers, suite)}
 """
 
 
@@ -230,15 +262,15 @@ def main():
     args = parser.parse_args()
     text = README.read_text()
     before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    if not after:
+    _, mark, after = rest.partition(END)
+    if not mark:
         sys.exit(f"README.md lacks the marks {BEGIN} and {END}")
     written = f"{before}{BEGIN}\n{section()}\n{END}{after}"
     if args.check:
         sys.exit(0 if written == text else "README.md is not what benchmarks/report.py writes: run it")
     README.write_text(written)
     draw(json.loads((RESULTS / "peers.json").read_text()))
-    print(f"wrote {README.relative_to(Path.cwd()) if README.is_relative_to(Path.cwd()) else README} and {CHART.name}")
+    print(f"wrote {README} and {CHART}")
 
 
 if __name__ == "__main__":
