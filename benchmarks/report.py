@@ -185,9 +185,9 @@ def weak_spots(peers, suite):
         return "".join(f"\n- {name}: {leads[name][0]:.2f}x {NAMES[leads[name][1]]}" for name in names)
 
     text = (
-        f"Of {len(leads)} comparisons with the fastest peer, in both tables and all grids, fastmlp loses {len(behind)}"
+        f"Of {len(leads)} comparisons with the fastest peer, in the tables above and the suite's grids, fastmlp loses "
     )
-    text += f" and is level, ahead by less than a tenth, in {len(level)}"
+    text += f"{len(behind)} and is level, ahead by less than a tenth, in {len(level)}"
     worst = behind + level
     return f"{text}:\n{listed(worst)}" if worst else f"{text}; the smallest leads:\n{listed(order[:3])}"
 
@@ -210,10 +210,11 @@ def draw(peers):
             if peer in row:
                 ratio = row[peer]["median"] / row["fastmlp"]["median"]
                 y = place + (k - (len(others) - 1) / 2) * height
-                axes.barh(y, ratio, height, color=colors[k], label=NAMES[peer] if place == 0 else None)
+                axes.barh(y, ratio - 1, height, left=1, color=colors[k], label=NAMES[peer] if place == 0 else None)
                 axes.text(max(ratio, 1) * 1.03, y, f"{ratio:.1f}", va="center", fontsize=6.5)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
+    axes.set_xlim(left=0.9 * min(1, *(bar.get_x() + bar.get_width() for bar in axes.patches)))
     axes.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1: fastmlp", "2", "5", "10", "20", "50", "100"])
     axes.minorticks_off()
     axes.set_yticks(range(len(cases)), cases, fontsize=8)
@@ -232,7 +233,9 @@ def section():
 Each peer as its best user would write it ([benchmarks/epochs.py](benchmarks/epochs.py)): {peers["dtype"]},
 {peers["threads"]} threads, medians of {peers["rounds"]} rounds in which all take turns, in processes of their own.
 {peers["cpu"]} ({peers["architecture"]}), {peers["cores"]} cores, FMA peak {peers["peak_gflops"]:.0f} GFLOP/s; commit
-{peers["commit"]}, {peers["date"][:10]}; {versions}.
+{peers["commit"]}, {peers["date"][:10]}.
+
+{versions}.
 
 ![How many times as long as fastmlp each peer takes for an epoch]({CHART.relative_to(ROOT).as_posix()})
 
