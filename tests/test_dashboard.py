@@ -108,7 +108,8 @@ def test_grid_lists_every_question(address):
     "state, axis",
     [
         ("epoch_time.Width.time_epoch?x-axis=units a layer&y-axis-scale=log", "units a layer"),
-        ("epoch_time.Networks.time_epoch?x-axis=network&y-axis-scale=log", "network"),
+        ("epoch_time.BatchSize.time_epoch?x-axis=examples a minibatch&y-axis-scale=log", "examples a minibatch"),
+        ("epoch_time.Networks.time_epoch?y-axis-scale=log", "commits"),
         ("estimators.Predict.time_predict?x-axis=rows&y-axis-scale=log", "rows"),
     ],
 )
