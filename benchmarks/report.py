@@ -235,7 +235,7 @@ Each peer as its best user would write it ([benchmarks/epochs.py](benchmarks/epo
 {peers["cpu"]} ({peers["architecture"]}), {peers["cores"]} cores, FMA peak {peers["peak_gflops"]:.0f} GFLOP/s; commit
 {peers["commit"]}, {peers["date"][:10]}.
 
-{versions}.
+Versions: {versions}.
 
 ![How many times as long as fastmlp each peer takes for an epoch]({CHART.relative_to(ROOT).as_posix()})
 
