@@ -21,7 +21,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastmlp.cpu.prediction import PlainPrediction
-from fastmlp.cpu.trainer import Trainer
+from fastmlp.cpu.trainer import Trainer, is_finite
 from fastmlp.fitting import (
     STOCHASTIC,
     Examples,
@@ -145,7 +145,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
                     trainer.set_parameters(*validation.best)
             weights, biases = trainer.parameters()
         self.coefs_, self.intercepts_ = ([a.astype(dtype, copy=False) for a in arrays] for arrays in (weights, biases))
-        if not trainer.is_finite():
+        if not all(map(is_finite, (*self.coefs_, *self.intercepts_))):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
                 "preprocessed."
