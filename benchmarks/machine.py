@@ -60,10 +60,10 @@ def describe():
     }
 
 
-def environment(threads, **variables):
-    """Environment of a child: this checkout's fastmlp, `threads` threads in every thread pool, and `variables`."""
+def environment(threads):
+    """Environment of a child: this checkout's fastmlp, `threads` threads in every thread pool."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return os.environ | {"PYTHONPATH": path} | dict.fromkeys(THREAD_VARIABLES, str(threads)) | variables
+    return os.environ | {"PYTHONPATH": path} | dict.fromkeys(THREAD_VARIABLES, str(threads))
 
 
 def confine(threads):

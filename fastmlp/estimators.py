@@ -297,13 +297,12 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             outputs = self._plain_prediction(dtype)(np.ascontiguousarray(X, dtype))
             return outputs.argmax(axis=1) if largest else outputs
         trainer = self._trainer(dtype, training=False)
-        out = np.empty(X.shape[0], np.int64) if largest else np.empty((X.shape[0], trainer.sizes[-1]), dtype)
         with self._threads():
             try:
-                return trainer.forward(X, out, check=plain)
+                return trainer.forward(X, check=plain, largest=largest)
             except ValueError:  # X was not validated and has numbers that are not finite
                 X = validate_data(self, X, dtype=KEPT, reset=False)
-                return trainer.forward(X, out, check=False)
+                return trainer.forward(X, check=False, largest=largest)
 
     def _sizes(self) -> tuple[int, ...]:
         """Widths of the layers, by the weights and biases as they are now."""

@@ -275,11 +275,8 @@ class Validation:
             with warnings.catch_warnings():  # examples.X is a plain array, whatever X was
                 warnings.filterwarnings("ignore", "X does not have valid feature names")
                 return float(self.scorer(estimator, examples.X, self.y, **weight))
-        if estimator.out_activation_ == "softmax":
-            out = np.empty(examples.m, np.int64)
-        else:
-            out = np.empty((examples.m, trainer.sizes[-1]), trainer.dtype)
-        predicted = estimator._from_outputs(trainer.forward(examples.X, out, check=False))
+        outputs = trainer.forward(examples.X, check=False, largest=estimator.out_activation_ == "softmax")
+        predicted = estimator._from_outputs(outputs)
         if np.issubdtype(predicted.dtype, np.floating) and not np.isfinite(predicted).all():
             return np.nan
         return estimator._score_function(self.y, predicted, sample_weight=examples.weight)

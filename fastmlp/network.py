@@ -324,7 +324,7 @@ class Network:
         X = inputs.as_examples(X, self._sizes[0])
         shape = (X.shape[0], self._sizes[-1])
         if out is None:
-            return self._trainer.forward(X, np.empty(shape, self._dtype))
+            return self._trainer.forward(X)
         if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != self._dtype:
             found = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
             raise ValueError(f"out is {found}; an array of {self._dtype} {shape} is allowed")

@@ -85,7 +85,7 @@ def local_copy(folder):
     return replace
 
 
-def opened(address, state="", **options):
+def opened(address, state=""):
     """The page's elements, as HTML, when its scripts have run."""
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
     url = f"{address}#{urllib.parse.quote(state, safe='/?=&')}"

@@ -264,20 +264,16 @@ class Trainer:
         """Training passes over the examples of X and T."""
         return Epochs(self, X, T, sample_weight, settings, batch_size, order, loss_offsets)
 
-    def _pass(self, X, T, sample_weight, rule: str, loss_offsets=None) -> "Epochs":
+    def _pass(self, X, T, sample_weight, rule: str) -> "Epochs":
         """One pass over X and T that changes nothing."""
-        epoch = Epochs(self, X, T, sample_weight, {"rule": rule}, X.shape[0], None, loss_offsets)
+        epoch = Epochs(self, X, T, sample_weight, {"rule": rule}, X.shape[0])
         epoch.run(epoch.chunks)
         epoch.refuse_not_finite()
         return epoch
 
-    def mean_loss(self, X, T, sample_weight, loss_offsets=None) -> float:
-        """The examples' mean loss, without eq. 5."""
-        return self._pass(X, T, sample_weight, "evaluate", loss_offsets).mean_loss()
-
     def objective(self, X, T, sample_weight) -> float:
         """J (eq. 6)."""
-        return self.mean_loss(X, T, sample_weight) + self.penalty()
+        return self._pass(X, T, sample_weight, "evaluate").mean_loss() + self.penalty()
 
     def gradients(self, X, T, sample_weight) -> tuple[float, Arrays, Arrays]:
         """J, U / m + lambda W and V / m (eq. 12-13 before the update)."""
@@ -318,17 +314,19 @@ class Trainer:
             for f in ("identity", self.output if last else self.activation):
                 layer = Trainer(W.shape, "identity", f, self.loss, 0.0, self.dtype, 0.0)
                 layer.set_parameters([W], [b])
-                outputs.append(layer.forward(a, np.empty((X.shape[0], len(b)), self.dtype), check=number == 0))
+                outputs.append(layer.forward(a, check=number == 0))
             result.append((outputs[0], outputs[1]))
             a = outputs[1]
         return result
 
-    def forward(self, X, out: np.ndarray, check: bool = True) -> np.ndarray:
-        """h_{W,b}(X) (eq. 7) into out, (m, n_out) and C-contiguous, in chunks of rows.
+    def forward(self, X, out: np.ndarray | None = None, check: bool = True, largest: bool = False) -> np.ndarray:
+        """h_{W,b}(X) (eq. 7), in chunks of rows, into out, (m, n_out) and C-contiguous, or into a new array.
 
-        With out (m,) of int64 the place of each example's largest output instead.
+        With `largest` the place of each example's largest output instead, (m,) of int64.
         """
         m = X.shape[0]
+        if out is None:
+            out = np.empty(m, np.int64) if largest else np.empty((m, self.sizes[-1]), self.dtype)
         if m == 0:
             return out
         threads = self._threads(2.0 * self.work * m, 1, -(-m // TILE_ROWS))
@@ -350,7 +348,7 @@ class Trainer:
             batch_size=chunk,
             room=room,
             out=out,
-            largest=out.ndim == 1,
+            largest=largest,
         )
         chunks, _ = compiled_prediction(self.dtype)
         call_on_threads(chunks.address, step, activations, threads)
