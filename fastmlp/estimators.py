@@ -20,8 +20,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from fastmlp import devices
 from fastmlp.cpu.prediction import PlainPrediction
-from fastmlp.cpu.trainer import Trainer, is_finite
+from fastmlp.cpu.trainer import is_finite
 from fastmlp.fitting import (
     STOCHASTIC,
     Examples,
@@ -131,7 +132,8 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         with self._threads(), report:
             if self.solver == "lbfgs":
                 total = examples.m if examples.weight is None else examples.weight.sum()
-                trainer = self._trainer(np.dtype(np.float64), self.alpha / total if self.l2 is None else self.l2)
+                l2 = self.alpha / total if self.l2 is None else self.l2
+                trainer = self._trainer(np.dtype(np.float64), l2, examples=examples.m)
                 validation = None if eval_set is None else self._validation(X, y, T, None, examples, eval_set)
                 fit_lbfgs(self, trainer, examples, validation, report)
             else:
@@ -139,7 +141,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
                 validation = self._validation(X, y, T, sample_weight, examples, eval_set)
                 if validation is not None and self.early_stopping and first:
                     validation.best = [W.copy() for W in self.coefs_], [b.copy() for b in self.intercepts_]
-                trainer = self._trainer(dtype, self.alpha if by_example else self.l2, by_example)
+                trainer = self._trainer(dtype, self.alpha if by_example else self.l2, by_example, examples.m)
                 fit_minibatches(self, trainer, examples, incremental, validation, report)
                 if validation is not None and validation.best is not None:
                     trainer.set_parameters(*validation.best)
@@ -166,8 +168,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             raise ValueError(f"l2 is {self.l2} and alpha is {self.alpha}; one of the two is allowed")
         if self.scoring is not None:
             check_scoring(self, scoring=self.scoring)
-        if self.device == "cuda":
-            raise ValueError("device is 'cuda'; this version has no CUDA backend: 'cpu' and 'auto' are allowed")
+        devices.resolve(self.device)
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         if self.solver == "lbfgs" and self.dropout > 0:
@@ -247,8 +248,12 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             self.validation_curve_: list[float] = []
         return Validation(self, self._examples(X, y, T, weight), y)
 
-    def _trainer(self, dtype: np.dtype, l2=0.0, l2_per_example=False, training=True) -> Trainer:
-        """The kernels' side of the network, with its weights; that of the partial_fit before, if it still fits."""
+    def _trainer(self, dtype: np.dtype, l2=0.0, l2_per_example=False, examples=0) -> Any:
+        """The kernels' side of the network, with its weights; that of the partial_fit before, if it still fits.
+
+        `examples` is how many it is to be trained with; with none, it is to predict only.
+        """
+        training = examples > 0
         eps = np.finfo(dtype).eps
         settings = (
             self._sizes(),
@@ -262,10 +267,17 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             (-np.log1p(-eps), -np.log(eps)),
         )
         optimizer = getattr(self, "_optimizer", None) if training else None
-        kept: Trainer | None = None if optimizer is None else optimizer.trainer
+        kept = None if optimizer is None else optimizer.trainer
         if kept is not None and kept.settings == settings and kept.has_parameters(self.coefs_, self.intercepts_):
             return kept
-        trainer = Trainer(*settings)
+        make = devices.trainer_class("cuda" if self.device == "cuda" and devices.cuda_problem() is None else "cpu")
+        trainer = make(*settings)
+        if training and self.device == "auto":
+            whole = self.solver in ("lbfgs", "gd")
+            batch_size = examples if whole or self.batch_size != "auto" else min(200, examples)
+            batch_size = batch_size if whole or self.batch_size == "auto" else min(self.batch_size, examples)
+            if devices.choose(trainer, examples, batch_size, self.max_iter) == "cuda":
+                trainer = devices.trainer_class("cuda")(*settings)
         trainer.set_parameters(self.coefs_, self.intercepts_, training)
         return trainer
 
@@ -296,7 +308,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         if few:
             outputs = self._plain_prediction(dtype)(np.ascontiguousarray(X, dtype))
             return outputs.argmax(axis=1) if largest else outputs
-        trainer = self._trainer(dtype, training=False)
+        trainer = self._trainer(dtype)
         with self._threads():
             try:
                 return trainer.forward(X, check=plain, largest=largest)
@@ -440,7 +452,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
     n_threads : int >= 1, optional
         Threads; numba.get_num_threads() when not given. The result does not depend on it.
     device : {"cpu", "cuda", "auto"}, default="cpu"
-        "auto" is the CPU, and "cuda" an error, as long as there is no other backend.
+        "cuda" is an NVIDIA GPU, with the extra `fastmlp[cuda]`; "auto" takes it where there is a usable one and the
+        fit is long enough to be faster there. Predictions of few rows are made on the CPU.
 
     Attributes
     ----------
@@ -749,7 +762,8 @@ class MLPRegressor(RegressorMixin, _MLP):
     n_threads : int >= 1, optional
         Threads; numba.get_num_threads() when not given. The result does not depend on it.
     device : {"cpu", "cuda", "auto"}, default="cpu"
-        "auto" is the CPU, and "cuda" an error, as long as there is no other backend.
+        "cuda" is an NVIDIA GPU, with the extra `fastmlp[cuda]`; "auto" takes it where there is a usable one and the
+        fit is long enough to be faster there. Predictions of few rows are made on the CPU.
 
     Attributes
     ----------

@@ -32,8 +32,8 @@ def round_to_integer(x):
 
 
 def times_power_of_two(x, n):
-    """x 2^n for a whole n <= 0, correctly rounded where the result is subnormal."""
-    return type(x)(math.ldexp(float(x), int(n)))
+    """x 2^n for a whole n <= 0, correctly rounded where the result is subnormal; NaN for a NaN."""
+    return type(x)(math.ldexp(float(x), int(n)) if n == n else n)
 
 
 def square_root(x):
@@ -44,6 +44,11 @@ def square_root(x):
 def reciprocal_estimate(x):
     """1 / x to 13 bits or more."""
     return type(x)(1.0 / x)
+
+
+def low_bits(x):
+    """The 32 low bits of a whole number."""
+    return x & 0xFFFFFFFF
 
 
 def is_double(x):
@@ -286,9 +291,9 @@ def adam_step(w, mean, square, step_size, epsilon):
 def scrambled(bits):
     """A 32-bit integer well mixed (MurmurHash3's finalizer): dropout's random number for a position and a key."""
     bits = bits ^ (bits >> 16)
-    bits = bits * 0x85EBCA6B
+    bits = low_bits(bits * 0x85EBCA6B)
     bits = bits ^ (bits >> 13)
-    bits = bits * 0xC2B2AE35
+    bits = low_bits(bits * 0xC2B2AE35)
     return bits ^ (bits >> 16)
 
 

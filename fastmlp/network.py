@@ -3,12 +3,13 @@
 import copy
 import math
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp import inputs
+from fastmlp import devices, inputs
 
 if TYPE_CHECKING:
     from fastmlp.optimizers import Optimizer
@@ -48,7 +49,7 @@ def _generator(random_state: Any) -> Any:
 
 
 class Network:
-    """A multilayer network of the lecture, trained on the CPU at the chip's limit.
+    """A multilayer network of the lecture, trained on the CPU at the chip's limit, or on an NVIDIA GPU.
 
     Parameters
     ----------
@@ -70,11 +71,12 @@ class Network:
     dtype : {"float32", "float64"}, default="float32"
         Of parameters, products and results.
     precision : {"float32"}, default="float32"
-        What products are multiplied in; no lower one is available on the CPU.
+        What products are multiplied in; no lower one is available yet.
     dropout : float in [0, 1), default=0.0
         Share of the hidden units that each example leaves out in training; the others are scaled by 1 / (1 - dropout).
     device : {"cpu", "cuda", "auto"}, default="cpu"
-        "auto" is the GPU when there is a usable one and the work is worth it, else the CPU.
+        "cuda" is an NVIDIA GPU, with the extra `fastmlp[cuda]`. "auto" is the GPU when there is a usable one and the
+        work is worth it, else the CPU: it is decided when training starts.
     random_state : None, int, numpy Generator or RandomState, default=None
         Draws the start, the order of the examples and dropout's units.
 
@@ -124,10 +126,11 @@ class Network:
         self._dtype = _choose("dtype", named, DTYPES)
         _choose("precision", precision, ("float32", "tf32", "bf16"))
         if precision != "float32":
-            raise ValueError(f"precision is {precision!r}; the CPU offers 'float32' only")
+            raise ValueError(f"precision is {precision!r}; 'float32' is the only one yet")
         self._precision = precision
         self._dropout = _number("dropout", dropout, "a number in [0, 1)", lambda x: 0 <= x < 1)
-        self._device = self._resolve(_choose("device", device, ("cpu", "cuda", "auto")))
+        self._wanted_device = _choose("device", device, devices.DEVICES)
+        self._device = devices.resolve(device)
         self._rng = _generator(random_state)
         self._optimizer: Optimizer | None = None
         self._updates = 0
@@ -149,16 +152,21 @@ class Network:
             raise ValueError(f"sizes is {sizes!r}; at least two integers >= 1, the widths of the layers, are allowed")
         return tuple(int(n) for n in found)
 
-    @staticmethod
-    def _resolve(device: str) -> str:
-        if device == "cuda":
-            raise ValueError("device is 'cuda'; this version has no CUDA backend: 'cpu' and 'auto' are allowed")
-        return "cpu"
-
     def _make_trainer(self) -> Any:
-        from fastmlp.cpu.trainer import Trainer
+        make = devices.trainer_class(self._device)
+        return make(self._sizes, self._activation, self._output, self._loss, self._l2, self._dtype, self._dropout)
 
-        return Trainer(self._sizes, self._activation, self._output, self._loss, self._l2, self._dtype, self._dropout)
+    def _settle(self, examples: int, batch_size: int, epochs: int) -> None:
+        """With device="auto", move to the device that the training to come is faster on."""
+        if self._wanted_device != "auto":
+            return
+        device = devices.choose(self._trainer, examples, batch_size, epochs)
+        if device != self._device:
+            parameters, moments = self._trainer.parameters(), self._trainer.moments()
+            self._device = device
+            self._trainer = self._make_trainer()
+            self._trainer.set_parameters(*parameters)
+            self._trainer.set_moments(moments)
 
     def _start(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         weights, biases = [], []
@@ -224,7 +232,7 @@ class Network:
 
     @property
     def device(self) -> str:
-        """Where it runs."""
+        """Where it runs: "cpu" or "cuda"; "auto" decides when training starts."""
         return self._device
 
     @property
@@ -294,6 +302,10 @@ class Network:
         parameters, moments = state.pop("parameters"), state.pop("moments")
         self.__dict__.update(state)
         self._lock = threading.RLock()
+        problem = devices.cuda_problem() if self._device == "cuda" else None
+        if problem is not None:
+            warnings.warn(f"a network of a GPU goes on on the CPU: {problem.message}", RuntimeWarning, stacklevel=2)
+            self._device = "cpu"
         self._trainer = self._make_trainer()
         self._trainer.set_parameters(*parameters)
         self._trainer.set_moments(moments)

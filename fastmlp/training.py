@@ -65,7 +65,8 @@ class Watch:
     def __init__(self, network: "Network", settings: Settings):
         self.network, self.settings = network, settings
         self.history = History(validation=None if settings.validation is None else [])
-        self.validation = None
+        self.validation: Any = None
+        self.losses: Any = None  # passes over the validation data
         if settings.validation is not None:
             try:
                 X, T = settings.validation
@@ -91,7 +92,7 @@ class Watch:
         if settings.tol is not None and network._trainer.largest_change() <= settings.tol:
             stopped = "tol"
         if self.validation is not None and history.validation is not None:
-            history.validation.append(network._trainer.objective(*self.validation, None))
+            history.validation.append(self._objective())
             if settings.patience is not None:
                 if history.validation[-1] < self.best:
                     self.best, self.best_epoch = history.validation[-1], history.n_epochs
@@ -105,6 +106,16 @@ class Watch:
         if stopped is not None:
             history.stopped = stopped
         return stopped is not None
+
+    def _objective(self) -> float:
+        """J of the validation data."""
+        trainer = self.network._trainer
+        if self.losses is None:
+            X, T = self.validation
+            self.losses = trainer.epochs(X, T, None, {"rule": "evaluate"}, X.shape[0])
+        self.losses.begin()
+        self.losses.run(self.losses.chunks)
+        return self.losses.mean_loss() + trainer.penalty()
 
     def training_ends(self) -> History:
         """With patience the best weights stand."""
@@ -134,6 +145,7 @@ def train(
         raise ValueError(f"dropout is {network.dropout}; LBFGS allows 0.0 only, for its objective must not change")
     if network._training:
         raise RuntimeError("train was called by a callback of a training of the same network, which goes on after it")
+    network._settle(X.shape[0], batch_size, epochs)
     watch = Watch(network, settings)
     run = _lbfgs if isinstance(optimizer, LBFGS) else _descend
     with _progress_bar(settings.progress, epochs, X.shape[0]) as bar:

@@ -1,7 +1,8 @@
 """U and V, and the update of W and b (eq. 10-13)."""
 
+from fastmlp.codes import ADAM, DESCENT, NESTEROV, STORE
 from fastmlp.cpu.compiling import kernel
-from fastmlp.cpu.layout import ADAM, DESCENT, LAYER, MEASURE, NESTEROV, STEP, STORE, SUM
+from fastmlp.cpu.layout import LAYER, MEASURE, STEP, SUM
 from fastmlp.cpu.vector import (
     broadcast,
     lane_sum,

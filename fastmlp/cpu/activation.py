@@ -1,7 +1,7 @@
 """f, f' and dropout over tiles of activations and deltas that are still in the L1 cache (eq. 1-3)."""
 
+from fastmlp.codes import IDENTITY, LOGISTIC, RELU, SOFTPLUS, TANH
 from fastmlp.cpu.compiling import kernel
-from fastmlp.cpu.layout import IDENTITY, LOGISTIC, RELU, SOFTPLUS, TANH
 from fastmlp.cpu.vector import broadcast, lane_sum, lanes, load, panel_width, positions, store
 from fastmlp.formulas import (
     exp_negative,

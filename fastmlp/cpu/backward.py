@@ -2,10 +2,10 @@
 
 import math
 
+from fastmlp.codes import ABSOLUTE_ERROR, HUBER, LOG_LOSS, POISSON, SOFTMAX
 from fastmlp.cpu.activation import activate, multiply_derivative
 from fastmlp.cpu.compiling import kernel
 from fastmlp.cpu.forward import SUM_PANELS
-from fastmlp.cpu.layout import ABSOLUTE_ERROR, HUBER, LOG_LOSS, POISSON, SOFTMAX
 from fastmlp.cpu.vector import (
     broadcast,
     lane_max,

@@ -11,25 +11,14 @@ import math
 import numpy as np
 from numba import from_dtype, types
 
+from fastmlp.codes import EVALUATE, IDENTITY, STORE
 from fastmlp.cpu import compiling
 from fastmlp.cpu.accumulate import accumulate
 from fastmlp.cpu.activation import drop
 from fastmlp.cpu.backward import backward, output_delta
 from fastmlp.cpu.compiling import kernel
 from fastmlp.cpu.forward import forward
-from fastmlp.cpu.layout import (
-    CHUNK_ROWS,
-    EVALUATE,
-    EXAMPLES,
-    IDENTITY,
-    LAYER,
-    MEASURE,
-    STEP,
-    STORE,
-    SUM,
-    TILE_ROWS,
-    UPDATE,
-)
+from fastmlp.cpu.layout import CHUNK_ROWS, EXAMPLES, LAYER, MEASURE, STEP, SUM, TILE_ROWS, UPDATE
 from fastmlp.cpu.team import dismiss, help_along, is_leader, lead
 from fastmlp.cpu.vector import (
     broadcast,
@@ -233,6 +222,18 @@ def shuffle(order, m, seed):
         # the high half of the 64-bit product with n + 1 is uniform to n / 2^32
         k = np.int64(((bits >> np.uint64(32)) * np.uint64(n + 1)) >> np.uint64(32))
         order[n], order[k] = order[k], order[n]
+
+
+def shuffle_at(order, m, seed):
+    """`shuffle` for the int64 numbers at an address."""
+    shuffle(numbers_at(order, INT64), m, seed)
+
+
+@functools.cache
+def compiled_shuffle():
+    """The shuffle, for those who lay out an epoch's order elsewhere."""
+    word = types.intp
+    return compiling.pointer(types.void(word, word, word), shuffle_at)
 
 
 @kernel

@@ -10,40 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastmlp.codes import ACTIVATIONS
 from fastmlp.cpu.vector import TILE_ROWS, VECTOR_BYTES, panel_of
 
 # Examples that go forward and backward together: the deltas' panel (CHUNK_ROWS x P) should stay in the L1 or L2 cache
 # while it meets every weight. A minibatch larger than this is cut into equal chunks that add to U and V.
 CHUNK_ROWS = 256
 
-IDENTITY, LOGISTIC, TANH, RELU, SOFTPLUS, SOFTMAX, EXPONENTIAL = range(7)
-ACTIVATIONS = {
-    "identity": IDENTITY,
-    "logistic": LOGISTIC,
-    "tanh": TANH,
-    "relu": RELU,
-    "softplus": SOFTPLUS,
-    "softmax": SOFTMAX,
-    "exp": EXPONENTIAL,
-}
-SQUARED_ERROR, LOG_LOSS, POISSON, HUBER, ABSOLUTE_ERROR = range(5)
-LOSSES = {
-    "squared_error": SQUARED_ERROR,
-    "log_loss": LOG_LOSS,
-    "poisson": POISSON,
-    "huber": HUBER,
-    "absolute_error": ABSOLUTE_ERROR,
-}
-
-STORE, EVALUATE, DESCENT, MOMENTUM, NESTEROV, ADAM = range(6)  # rules: what becomes of U and V
-RULES = {
-    "store": STORE,
-    "evaluate": EVALUATE,
-    "descent": DESCENT,
-    "momentum": MOMENTUM,
-    "nesterov": NESTEROV,
-    "adam": ADAM,
-}
 EXAMPLES, SUM, MEASURE, UPDATE = range(4)  # phases of a chunk: a pass over the examples, three over the weights
 
 # One record a layer of weights; kernels read `layer.n_in` and so on, so one compilation serves every architecture.

@@ -6,12 +6,13 @@ import numba
 import numpy as np
 from numba import from_dtype, types
 
+from fastmlp.codes import IDENTITY, SOFTMAX
 from fastmlp.cpu import compiling
 from fastmlp.cpu.activation import activate, softmax
 from fastmlp.cpu.compiling import callable_at, kernel
 from fastmlp.cpu.epoch import nothing_if_finite
 from fastmlp.cpu.forward import SUM_PANELS, forward
-from fastmlp.cpu.layout import IDENTITY, LAYER, SOFTMAX, STEP, layout, padded
+from fastmlp.cpu.layout import LAYER, STEP, layout, padded
 from fastmlp.cpu.vector import (
     TILE_ROWS,
     call_gather,

@@ -8,17 +8,17 @@ from typing import Any
 import numba
 import numpy as np
 
+from fastmlp.backend import Arrays, EpochsBase, TrainerBase
+from fastmlp.codes import LOSSES, RULES
 from fastmlp.cpu import layout as _layout
 from fastmlp.cpu.compiling import callable_at
 from fastmlp.cpu.epoch import compiled_epoch, compiled_passes
 from fastmlp.cpu.gather import Source
-from fastmlp.cpu.layout import CHUNK_ROWS, LOSSES, RULES, STEP, aligned, from_panels, padded, to_panels
+from fastmlp.cpu.layout import CHUNK_ROWS, STEP, aligned, from_panels, padded, to_panels
 from fastmlp.cpu.prediction import compiled_prediction
 from fastmlp.cpu.team import WORDS, assemble, run_shares
 from fastmlp.cpu.vector import TILE_ROWS, VECTOR_BYTES, panel_of
 from fastmlp.inputs import not_finite_error
-
-Arrays = list[np.ndarray]
 
 # Measured, in seconds: announcing a pass to the threads of a region and waiting for its end; starting and ending a
 # region, by Numba's threading layer. A few of these worth of work are left to one thread, judged by a cautious guess
@@ -29,8 +29,6 @@ OPERATIONS_PER_VECTOR_BYTE = 4e9
 
 # Of each field of a step, words of 8 bytes all: which word it is, and whether it is a real number.
 PLACES = {name: (place, STEP[name] == np.float64) for place, name in enumerate(STEP.names or ())}
-
-SLICE_SECONDS = 0.3  # of a compiled call: Ctrl-C and the progress bar wait for one
 
 # A chunk shorter than this is short; how often one thread and all are compared there.
 SHORT_SECONDS = 0.5e-3
@@ -43,6 +41,17 @@ def region_seconds() -> float:
         return REGION_SECONDS[numba.threading_layer()]
     except (ValueError, KeyError):
         return REGION_SECONDS["omp"]
+
+
+def seconds_an_epoch(sizes: tuple[int, ...], dtype: np.dtype, examples: int) -> float:
+    """A guess of how long an epoch takes with all threads."""
+    work = sum(n_in * n_out for n_in, n_out in zip(sizes, sizes[1:], strict=False))
+    return 6.0 * work * examples / speed(dtype) / numba.get_num_threads()
+
+
+def speed(dtype: np.dtype) -> float:
+    """A cautious guess of one core's speed in operations a second."""
+    return OPERATIONS_PER_VECTOR_BYTE * VECTOR_BYTES / np.dtype(dtype).itemsize
 
 
 def is_finite(array: np.ndarray) -> bool:
@@ -108,7 +117,7 @@ def call_on_threads(address: int, step: np.ndarray, activations: np.ndarray, thr
         run_shares(address, step.ctypes.data, activations.ctypes.data, threads)
 
 
-class Trainer:
+class Trainer(TrainerBase):
     """A network on the CPU.
 
     Parameters
@@ -168,11 +177,6 @@ class Trainer:
     def parameters(self) -> tuple[Arrays, Arrays]:
         """Copies of the weights and biases."""
         return self._read(self.model["parameters"])
-
-    def has_parameters(self, weights: Arrays, biases: Arrays) -> bool:
-        """Whether these are the weights and biases."""
-        own = self.parameters()
-        return all(map(np.array_equal, (*own[0], *own[1]), (*weights, *biases)))
 
     def set_moments(self, moments: list[tuple[Arrays, Arrays]]) -> None:
         """Take over the optimizer's state: for each moment one array for each of the weights and biases."""
@@ -250,46 +254,15 @@ class Trainer:
             self._rooms[rows] = Room(self, rows)
         return self._rooms[rows]
 
-    def speed(self) -> float:
-        """A cautious guess of one core's speed in operations a second."""
-        return OPERATIONS_PER_VECTOR_BYTE * VECTOR_BYTES / self.dtype.itemsize
-
     def _threads(self, operations: float, passes: int, most: int) -> int:
         """Threads worth starting for so many operations in so many passes, each of `most` parts at most."""
         threads = min(numba.get_num_threads(), most)
-        gain = operations / self.speed() * (1 - 1 / threads)
+        gain = operations / speed(self.dtype) * (1 - 1 / threads)
         return threads if gain > 3 * (passes * PASS_SECONDS + region_seconds()) else 1
 
     def epochs(self, X, T, sample_weight, settings, batch_size, order=None, loss_offsets=None) -> "Epochs":
         """Training passes over the examples of X and T."""
         return Epochs(self, X, T, sample_weight, settings, batch_size, order, loss_offsets)
-
-    def _pass(self, X, T, sample_weight, rule: str) -> "Epochs":
-        """One pass over X and T that changes nothing."""
-        epoch = Epochs(self, X, T, sample_weight, {"rule": rule}, X.shape[0])
-        epoch.run(epoch.chunks)
-        epoch.refuse_not_finite()
-        return epoch
-
-    def objective(self, X, T, sample_weight) -> float:
-        """J (eq. 6)."""
-        return self._pass(X, T, sample_weight, "evaluate").mean_loss() + self.penalty()
-
-    def gradients(self, X, T, sample_weight) -> tuple[float, Arrays, Arrays]:
-        """J, U / m + lambda W and V / m (eq. 12-13 before the update)."""
-        epoch = self._pass(X, T, sample_weight, "store")
-        dW, db = epoch.sums()
-        scale = 1.0 / (X.shape[0] if sample_weight is None else sample_weight.sum())
-        W, _ = self.parameters()
-        dW = [(u * scale + self.l2 * w).astype(self.dtype) for u, w in zip(dW, W, strict=True)]
-        db = [(v * scale).astype(self.dtype) for v in db]
-        return epoch.mean_loss() + self.penalty(), dW, db
-
-    def penalty(self) -> float:
-        """Eq. 5."""
-        if self.l2 == 0:
-            return 0.0
-        return 0.5 * self.l2 * sum(float(np.square(w, dtype=np.float64).sum()) for w in self.parameters()[0])
 
     def deltas(self, X, T) -> Arrays:
         """delta^(2) ... delta^(L) (eq. 8-9), (m, n_l) each."""
@@ -303,20 +276,6 @@ class Trainer:
                 delta[rows] = from_panels(
                     epoch.room.arrays["deltas"], layer["a_out"], epoch.room.plan.rows, (count, layer["n_out"])
                 )
-        return result
-
-    def layer_outputs(self, X) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(z, a) of every layer but the first (eq. 7), (m, n_l) each."""
-        result, a = [], X
-        for number, (W, b) in enumerate(zip(*self.parameters(), strict=True)):
-            last = number == len(self.sizes) - 2
-            outputs = []
-            for f in ("identity", self.output if last else self.activation):
-                layer = Trainer(W.shape, "identity", f, self.loss, 0.0, self.dtype, 0.0)
-                layer.set_parameters([W], [b])
-                outputs.append(layer.forward(a, check=number == 0))
-            result.append((outputs[0], outputs[1]))
-            a = outputs[1]
         return result
 
     def forward(self, X, out: np.ndarray | None = None, check: bool = True, largest: bool = False) -> np.ndarray:
@@ -389,7 +348,7 @@ class Trainer:
         return stage, out, not_finite, run, step.ctypes.data, buffer.ctypes.data, (plan, step, one)
 
 
-class Epochs:
+class Epochs(EpochsBase):
     """Passes over the examples of X and T; each is begun, then run in parts until its `chunks` are `done`.
 
     Parameters
@@ -409,8 +368,8 @@ class Epochs:
         if shuffle:
             order = np.empty(X.shape[0], np.int64)
         self.m = m = X.shape[0] if order is None else len(order)
-        self._chunks_each = -(-batch_size // CHUNK_ROWS)
-        self.chunks = -(-m // batch_size) * self._chunks_each
+        self.chunks_each = -(-batch_size // CHUNK_ROWS)
+        self.chunks = -(-m // batch_size) * self.chunks_each
         self.room = room = trainer._room(batch_size)
         self._sources = x, t = Source(X, trainer.dtype), Source(T, trainer.dtype, trainer.sizes[-1])
         self._kept = order, sample_weight, loss_offsets  # the step has their addresses
@@ -419,9 +378,9 @@ class Epochs:
         if batch_size > CHUNK_ROWS or settings["rule"] == "store" or max_norm is not None:
             room.own("gradients", trainer.model["parameters"].size, trainer.dtype)
         work = (2.0 if settings["rule"] == "evaluate" else 6.0) * trainer.work
-        self._seconds_a_chunk = work * m / trainer.speed() / self.chunks
+        self._seconds_a_chunk = work * m / speed(trainer.dtype) / self.chunks
         self.threads = trainer._threads(work * m, 2 * self.chunks, 1 << 30)
-        self._short = self.threads > 1 and work * min(batch_size, CHUNK_ROWS) < SHORT_SECONDS * trainer.speed()
+        self._short = self.threads > 1 and work * min(batch_size, CHUNK_ROWS) < SHORT_SECONDS * speed(trainer.dtype)
         self._runs = 0
         self._paces: dict[int, float] = {}
         room.own("scratch", self.threads * TILE_ROWS * panel_of(trainer.dtype), trainer.dtype)
@@ -474,13 +433,6 @@ class Epochs:
         self._paces[threads] = (time.perf_counter() - begin) / max(1, last - first)
         self.done = last
 
-    def run_slice(self) -> int:
-        """Go on for about SLICE_SECONDS, by the pace of the slice before; returns how many chunks that were."""
-        begin, done = time.perf_counter(), self.done
-        self.run(min(self.chunks, done + max(1, int(SLICE_SECONDS / self._seconds_a_chunk))))
-        self._seconds_a_chunk = max((time.perf_counter() - begin) / (self.done - done), 1e-9)
-        return self.done - done
-
     def _choose_threads(self) -> int:
         """All threads or one, whichever was faster of late: where passes are short, a busy processor makes one win.
 
@@ -494,14 +446,6 @@ class Epochs:
             return self.threads
         return 1 if trial == 3 else min(self._paces, key=self._paces.__getitem__)
 
-    def examples(self, chunks: int) -> int:
-        """How many examples are in the first so many chunks."""
-        return min(self.m, round(chunks / self.chunks * self.m))
-
-    def updates(self) -> int:
-        """How many updates of the weights the chunks that are done have made."""
-        return self.done // self._chunks_each
-
     def mean_loss(self) -> float:
         """The mean over the examples seen of their minibatches' weighted mean loss, without eq. 5."""
         return float(self._arrays["losses"].sum()) / self.m
@@ -514,14 +458,6 @@ class Epochs:
         """Eq. 5 averaged over the minibatches as they were seen, each counted by its number of examples."""
         return float(self._arrays["squares"].sum()) / self.m
 
-    def objective(self) -> float:
-        """J averaged over the minibatches as they were seen, each counted by its number of examples."""
-        return self.mean_loss() + self.mean_penalty()
-
-    def refuse_not_finite(self) -> None:
-        """Raise the error that names a number of X or T that is not finite, if one was met."""
-        if self._arrays["not_finite"].any():
-            for data, name in ((self.X, "X"), (self.T, "T")):
-                error = not_finite_error(data, self.trainer.dtype, name)
-                if error is not None:
-                    raise error
+    def met_not_finite(self) -> bool:
+        """Whether a number of X or T was not finite."""
+        return bool(self._arrays["not_finite"].any())

@@ -245,6 +245,7 @@ _compare(operator.gt, ">")
 _elementwise(operator.neg, 1, lambda builder, vector, x: builder.fneg(x))
 _elementwise(abs, 1, lambda builder, vector, x: _llvm(builder, "fabs", x.type, x))
 _elementwise(formulas.square_root, 1, lambda builder, vector, x: _llvm(builder, "sqrt", x.type, x))
+_elementwise(formulas.low_bits, 1, lambda builder, vector, x: x)  # lanes of whole numbers have 32 bits
 # fmuladd, not fma: without the instruction llvm.fma would become a call of the C library
 _elementwise(formulas.multiply_add, 3, lambda builder, vector, x, y, z: _llvm(builder, "fmuladd", x.type, x, y, z))
 _elementwise(

@@ -1,0 +1,151 @@
+"""What the trainers of all devices have in common: a network's quantities, made of passes over examples."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from fastmlp.inputs import not_finite_error
+
+Arrays = list[np.ndarray]
+SLICE_SECONDS = 0.3  # of a compiled call: Ctrl-C and the progress bar wait for one
+
+
+class TrainerBase:
+    """A network on a device; see `fastmlp.cpu.trainer.Trainer` for the parameters.
+
+    A device's trainer has `parameters`, `set_parameters`, `forward` and `epochs` of its own.
+    """
+
+    settings: tuple[Any, ...]
+    sizes: tuple[int, ...]
+    activation: str
+    output: str
+    loss: str
+    l2: float
+    dtype: np.dtype
+
+    def parameters(self) -> tuple[Arrays, Arrays]:
+        """Copies of the weights and biases."""
+        raise NotImplementedError
+
+    def set_parameters(self, weights: Arrays, biases: Arrays, training: bool = True) -> None:
+        """Take over weights[l] (n_in, n_out) and biases[l] (n_out,); prediction alone needs no transposed copy."""
+        raise NotImplementedError
+
+    def forward(self, X: Any, out: Any = None, check: bool = True, largest: bool = False) -> np.ndarray:
+        """h_{W,b}(X) (eq. 7)."""
+        raise NotImplementedError
+
+    def epochs(
+        self, X: Any, T: Any, sample_weight: Any, settings: dict[str, Any], batch_size: int,
+        order: Any = None, loss_offsets: Any = None,
+    ) -> Any:  # fmt: skip
+        """Training passes over the examples of X and T."""
+        raise NotImplementedError
+
+    def has_parameters(self, weights: Arrays, biases: Arrays) -> bool:
+        """Whether these are the weights and biases."""
+        own = self.parameters()
+        return all(map(np.array_equal, (*own[0], *own[1]), (*weights, *biases)))
+
+    def _pass(self, X: Any, T: Any, sample_weight: Any, rule: str) -> Any:
+        """One pass over X and T that changes nothing."""
+        epoch = self.epochs(X, T, sample_weight, {"rule": rule}, X.shape[0])
+        epoch.run(epoch.chunks)
+        epoch.refuse_not_finite()
+        return epoch
+
+    def objective(self, X: Any, T: Any, sample_weight: Any) -> float:
+        """J (eq. 6)."""
+        return self._pass(X, T, sample_weight, "evaluate").mean_loss() + self.penalty()
+
+    def gradients(self, X: Any, T: Any, sample_weight: Any) -> tuple[float, Arrays, Arrays]:
+        """J, U / m + lambda W and V / m (eq. 12-13 before the update)."""
+        epoch = self._pass(X, T, sample_weight, "store")
+        dW, db = epoch.sums()
+        scale = 1.0 / (X.shape[0] if sample_weight is None else sample_weight.sum())
+        W, _ = self.parameters()
+        dW = [(u * scale + self.l2 * w).astype(self.dtype) for u, w in zip(dW, W, strict=True)]
+        db = [(v * scale).astype(self.dtype) for v in db]
+        return epoch.mean_loss() + self.penalty(), dW, db
+
+    def penalty(self) -> float:
+        """Eq. 5."""
+        if self.l2 == 0:
+            return 0.0
+        return 0.5 * self.l2 * sum(float(np.square(w, dtype=np.float64).sum()) for w in self.parameters()[0])
+
+    def layer_outputs(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(z, a) of every layer but the first (eq. 7), (m, n_l) each."""
+        result, a = [], X
+        for number, (W, b) in enumerate(zip(*self.parameters(), strict=True)):
+            last = number == len(self.sizes) - 2
+            outputs = []
+            for f in ("identity", self.output if last else self.activation):
+                layer = type(self)(W.shape, "identity", f, self.loss, 0.0, self.dtype, 0.0)  # type: ignore[call-arg]
+                layer.set_parameters([W], [b])
+                outputs.append(layer.forward(a, check=number == 0))
+            result.append((outputs[0], outputs[1]))
+            a = outputs[1]
+        return result
+
+
+class EpochsBase:
+    """Passes over the examples of X and T; each is begun, then run in parts until its `chunks` are `done`."""
+
+    X: Any
+    T: Any
+    m: int
+    trainer: Any
+    chunks: int
+    chunks_each: int  # of a minibatch
+    done: int
+    _seconds_a_chunk: float
+
+    def run(self, last: int) -> None:
+        """Go on until `last` chunks are done."""
+        raise NotImplementedError
+
+    def wait(self) -> None:
+        """Wait until the chunks that were run are done."""
+
+    def mean_loss(self) -> float:
+        """The mean over the examples seen of their minibatches' weighted mean loss, without eq. 5."""
+        raise NotImplementedError
+
+    def mean_penalty(self) -> float:
+        """Eq. 5 averaged over the minibatches as they were seen, each counted by its number of examples."""
+        raise NotImplementedError
+
+    def met_not_finite(self) -> bool:
+        """Whether a number of X or T was not finite."""
+        raise NotImplementedError
+
+    def run_slice(self) -> int:
+        """Go on for about SLICE_SECONDS, by the pace of the slice before; returns how many chunks that were."""
+        begin, done = time.perf_counter(), self.done
+        self.run(min(self.chunks, done + max(1, int(SLICE_SECONDS / self._seconds_a_chunk))))
+        self.wait()
+        self._seconds_a_chunk = max((time.perf_counter() - begin) / (self.done - done), 1e-9)
+        return self.done - done
+
+    def examples(self, chunks: int) -> int:
+        """How many examples are in the first so many chunks."""
+        return min(self.m, round(chunks / self.chunks * self.m))
+
+    def updates(self) -> int:
+        """How many updates of the weights the chunks that are done have made."""
+        return self.done // self.chunks_each
+
+    def objective(self) -> float:
+        """J averaged over the minibatches as they were seen, each counted by its number of examples."""
+        return self.mean_loss() + self.mean_penalty()
+
+    def refuse_not_finite(self) -> None:
+        """Raise the error that names a number of X or T that is not finite, if one was met."""
+        if self.met_not_finite():
+            for data, name in ((self.X, "X"), (self.T, "T")):
+                error = not_finite_error(data, self.trainer.dtype, name)
+                if error is not None:
+                    raise error

@@ -1,0 +1,61 @@
+"""f, f' and dropout of a unit (eq. 1-3)."""
+
+import functools
+
+import numpy as np
+
+from fastmlp.codes import EXPONENTIAL, LOGISTIC, RELU, SOFTPLUS, TANH
+from fastmlp.cuda.compiling import device, mathematics
+from fastmlp.cuda.work import MINIBATCH, OFFSET
+
+MASK = 0xFFFFFFFF
+
+
+@functools.cache
+def make_activation(real):
+    """(activate, derivative, kept) for numbers of type `real`."""
+    m = mathematics(real)
+    logistic, tanh, relu, softplus, exponential = m.logistic, m.tanh, m.relu, m.softplus, m.exponential
+    logistic_derivative, tanh_derivative = m.logistic_derivative, m.tanh_derivative
+    relu_derivative, softplus_derivative, scrambled = m.relu_derivative, m.softplus_derivative, m.scrambled
+    one = real(1)
+
+    @device
+    def activate(activation, z):
+        """a = f(z) (eq. 1-3)."""
+        a = z
+        if activation == LOGISTIC:
+            a = logistic(z)
+        elif activation == TANH:
+            a = tanh(z)
+        elif activation == RELU:
+            a = relu(z)
+        elif activation == SOFTPLUS:
+            a = softplus(z)
+        elif activation == EXPONENTIAL:
+            a = exponential(z)
+        return a
+
+    @device
+    def derivative(activation, a):
+        """f'(z) from a = f(z), the last factor of eq. 8 and 9."""
+        slope = one
+        if activation == LOGISTIC:
+            slope = logistic_derivative(a)
+        elif activation == TANH:
+            slope = tanh_derivative(a)
+        elif activation == RELU:
+            slope = relu_derivative(a)
+        elif activation == SOFTPLUS:
+            slope = softplus_derivative(a)
+        return slope
+
+    @device
+    def kept(step, chunk, layer, n_out, row, j):
+        """Whether dropout keeps unit j of a layer of n_out units: as on the CPU, a hash of its place says so."""
+        key = (step.dropout_seed + chunk[MINIBATCH] * 0x9E3779B1 + layer * 0x85EBCA77) & MASK
+        place = ((chunk[OFFSET] + row) * n_out + j) & MASK
+        bits = scrambled(scrambled(np.uint64(place)) ^ np.uint64(key))
+        return bits >= np.uint64(step.threshold)
+
+    return activate, derivative, kept

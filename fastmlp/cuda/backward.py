@@ -1,0 +1,200 @@
+"""delta of the output layer and of a tile of a hidden layer (eq. 8-9)."""
+
+import functools
+import math
+
+from numba import cuda
+
+from fastmlp.codes import ABSOLUTE_ERROR, HUBER, LOG_LOSS, POISSON, SOFTMAX
+from fastmlp.cuda.activation import make_activation
+from fastmlp.cuda.compiling import device, mathematics
+from fastmlp.cuda.gather import example_at
+from fastmlp.cuda.layout import Shape
+from fastmlp.cuda.ptx import thread
+from fastmlp.cuda.reduction import block_sum
+from fastmlp.cuda.tile import product
+from fastmlp.cuda.work import EXAMPLES, IN_MINIBATCH, MINIBATCH, NUMBER, OFFSET, PARITY
+
+
+@functools.cache
+def make_output(real: type, shape: Shape):
+    """(output_delta, output): what becomes of the output layer's z in training, and in prediction."""
+    rows, lanes = shape.rows, shape.threads // shape.rows
+    activate, derivative, _ = make_activation(real)
+    m = mathematics(real)
+    squared_error, binary_log_loss, poisson_loss, huber_loss = (
+        m.squared_error, m.binary_log_loss, m.poisson_loss, m.huber_loss
+    )  # fmt: skip
+    absolute_error, huber_error, absolute_error_sign = m.absolute_error, m.huber_error, m.absolute_error_sign
+    output_error, clipped, logistic, exponential = m.output_error, m.clipped, m.logistic, m.exponential
+    exp_negative = m.exp_negative
+    zero = real(0)
+
+    @device
+    def largest_z(ring, room, z, n_out, line, lane):
+        """The largest z of a row, whose `lanes` threads each look at some; all threads of the block call it."""
+        top = room[z]
+        for j in range(lane, n_out, lanes):
+            if room[z + j] > top:
+                top = room[z + j]
+        cuda.syncthreads()
+        ring[line * lanes + lane] = top
+        cuda.syncthreads()
+        for k in range(lanes):
+            if ring[line * lanes + k] > top:
+                top = ring[line * lanes + k]
+        return top
+
+    @device
+    def row_sum(ring, value, line, lane):
+        """The sum of the values of a row's threads, in their order."""
+        cuda.syncthreads()
+        ring[line * lanes + lane] = value
+        cuda.syncthreads()
+        total = zero
+        for k in range(lanes):
+            total += ring[line * lanes + k]
+        return total
+
+    @device
+    def output_delta(work, number, chunk, row):
+        """delta_j = (a_j - y_j) f'(z_j) (eq. 8) and the losses (eq. 4) of a tile of examples.
+
+        Reads z (examples, n_out) of the output layer, T and the examples' weights; writes delta (examples, n_out) and
+        adds to the tile's slot of losses. `lanes` threads share a row. With log loss, and Poisson's with e^z, f'
+        cancels: delta = a - y.
+        """
+        step, layer, room = work.step, work.layers[number], work.room
+        line, lane = thread() // lanes, thread() % lanes
+        r = row * rows + line
+        there = r < chunk[EXAMPLES]
+        if not there:
+            r = row * rows  # its row in a tile that is not full does as the first, and keeps nothing
+        z, d = layer.a_out + r * layer.out_stride, layer.d_out + r * layer.out_stride
+        t = step.targets + chunk[PARITY] * step.targets_size + r * layer.out_stride
+        weight = room[step.row_weights + chunk[PARITY] * step.rows + r] if there else zero
+        lowest, highest = real(step.lowest_loss), real(step.highest_loss)
+        loss = zero
+        if layer.activation == SOFTMAX:
+            top = largest_z(work.ring, room, z, layer.n_out, line, lane)
+            powers, agreement = zero, zero
+            for j in range(lane, layer.n_out, lanes):
+                distance = room[z + j] - top
+                powers += exp_negative(distance)
+                agreement += room[t + j] * distance
+            total = row_sum(work.ring, powers, line, lane)
+            agreement = row_sum(work.ring, agreement, line, lane)
+            if lane == 0:
+                loss = clipped(real(math.log(total)) - agreement, lowest, highest)
+            if there:
+                for j in range(lane, layer.n_out, lanes):
+                    error = output_error(exp_negative(room[z + j] - top) / total, room[t + j])
+                    room[d + j] = error * weight
+        else:
+            for j in range(lane, layer.n_out, lanes):
+                z_j, y = room[z + j], room[t + j]
+                a_j = z_j
+                if step.loss != LOG_LOSS and step.loss != POISSON:
+                    a_j = activate(layer.activation, z_j)
+                if step.loss == LOG_LOSS:
+                    loss += clipped(binary_log_loss(z_j, y), lowest, highest)
+                    error = output_error(logistic(z_j), y)
+                elif step.loss == POISSON:
+                    loss += poisson_loss(z_j, y)
+                    error = output_error(exponential(z_j), y)
+                elif step.loss == HUBER:
+                    loss += huber_loss(a_j, y)
+                    error = huber_error(a_j, y) * derivative(layer.activation, a_j)
+                elif step.loss == ABSOLUTE_ERROR:
+                    loss += absolute_error(a_j, y)
+                    error = absolute_error_sign(a_j, y) * derivative(layer.activation, a_j)
+                else:
+                    loss += squared_error(a_j, y)
+                    error = output_error(a_j, y) * derivative(layer.activation, a_j)
+                if there:
+                    room[d + j] = error * weight
+        mine = float(loss) * float(weight)
+        if step.has_offsets and there and lane == 0:
+            begin = chunk[MINIBATCH] * step.batch_size + chunk[OFFSET]
+            mine += work.weights[step.offsets + example_at(work, begin + r)] * float(weight)
+        in_all = block_sum(work.partial, mine)
+        if thread() == 0:
+            work.sums[row] += in_all * work.sums[step.rates + 2 * chunk[MINIBATCH]] * chunk[IN_MINIBATCH]
+
+    @device
+    def output(work, number, chunk, row):
+        """h (examples, n_out) of a tile of examples, or the place of each one's largest output, into step.out.
+
+        Reads z of the output layer; `lanes` threads share a row.
+        """
+        step, layer, room = work.step, work.layers[number], work.room
+        line, lane = thread() // lanes, thread() % lanes
+        r = row * rows + line
+        there = r < chunk[EXAMPLES]
+        if not there:
+            r = row * rows
+        z = layer.a_out + r * layer.out_stride
+        place = step.out + (chunk[NUMBER] - step.from_chunk) * step.chunk_rows + r
+        if step.largest:
+            if there and lane == 0:
+                best = 0
+                for j in range(1, layer.n_out):
+                    if room[z + j] > room[z + best]:
+                        best = j
+                room[place] = real(best)
+        elif layer.activation == SOFTMAX:
+            top = largest_z(work.ring, room, z, layer.n_out, line, lane)
+            powers = zero
+            for j in range(lane, layer.n_out, lanes):
+                powers += exp_negative(room[z + j] - top)
+            total = row_sum(work.ring, powers, line, lane)
+            if there:
+                for j in range(lane, layer.n_out, lanes):
+                    h = exp_negative(room[z + j] - top) / total
+                    room[step.out + (place - step.out) * layer.n_out + j] = h
+        elif there:
+            for j in range(lane, layer.n_out, lanes):
+                room[step.out + (place - step.out) * layer.n_out + j] = activate(layer.activation, room[z + j])
+
+    return output_delta, output
+
+
+@functools.cache
+def make_backward(real: type, shape: Shape, resident: bool):
+    """The backward operation with tiles of a shape."""
+    multiply, collect, entry, parts, entries = product(real, shape, True, True, resident)
+    rows, columns, n_sums = shape.rows, shape.columns, shape.rows_each * shape.columns_each
+    _, derivative, kept = make_activation(real)
+    zero = real(0)
+
+    @device
+    def backward(work, number, chunk, row, column):
+        """delta_i = (sum_j W_ji delta_j) f'(z_i) (eq. 9) for a tile of examples r and sources i.
+
+        The layer is W's, the one below that whose delta is sought. Reads delta (examples, n_out), W (n_in, n_out) and
+        a (examples, n_in); writes delta (examples, n_in). The tile's entries are this block's.
+        """
+        step, layer, room = work.step, work.layers[number], work.room
+        below = work.layers[number - 1]
+        sums = cuda.local.array(n_sums, real)
+        r0, i0 = row * rows, column * columns
+        delta = (room, layer.d_out + r0 * layer.out_stride, layer.out_stride, chunk[EXAMPLES] - r0)
+        W = (work.model, layer.weights + i0 * layer.out_stride, layer.out_stride, layer.n_in - i0)
+        multiply(work.ring, sums, delta, W, layer.n_out)
+        n_in, stride, activation = layer.n_in, layer.in_stride, below.activation
+        a_below, d_below = layer.a_in, layer.d_in
+        keep, scale = real(step.keep), real(1.0 / step.keep)
+        for part in range(parts):
+            collect(work.ring, sums, part)
+            for n in range(entries):
+                r, i, total = entry(work.ring, part, n)
+                r += r0
+                i += i0
+                if r < chunk[EXAMPLES] and i < n_in:
+                    place = r * stride + i
+                    d = total * derivative(activation, room[a_below + place] * keep)
+                    if step.threshold > 0:
+                        d = d * scale if kept(step, chunk, number - 1, n_in, r, i) else zero
+                    room[d_below + place] = d
+
+    return backward

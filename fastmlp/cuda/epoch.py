@@ -1,0 +1,199 @@
+"""Whole epochs on the device: the stages of layout.plan for one chunk of examples after another.
+
+`make_epoch` runs them in one cooperative kernel, with a barrier of all blocks behind each stage, or, for a network
+that one block's shared memory holds, in one block without any; `make_stage` runs one stage, for a CUDA graph in which
+each stage is a kernel.
+"""
+
+import functools
+
+import numpy as np
+from numba import cuda, from_dtype, types
+
+from fastmlp.cuda.accumulate import make_accumulate, make_whole
+from fastmlp.cuda.backward import make_backward, make_output
+from fastmlp.cuda.compiling import device, kernel
+from fastmlp.cuda.forward import make_forward
+from fastmlp.cuda.gather import make_gather
+from fastmlp.cuda.layout import (
+    ACCUMULATE,
+    ACCUMULATE_BIAS,
+    BACKWARD,
+    CHUNK_BYTES,
+    FORWARD,
+    GATHER,
+    MEASURE,
+    OUTPUT_DELTA,
+    UPDATE,
+    Shape,
+    ring_size,
+)
+from fastmlp.cuda.ptx import arrive, arrived, thread
+from fastmlp.cuda.work import BARRIERS, EXAMPLES, IN_MINIBATCH, MINIBATCH, NUMBER, OFFSET, PARITY, Work
+
+ARRIVALS, BASE = range(2)  # counters: blocks at the barrier; the first chunk of the graph that runs
+
+
+@device
+def open_chunk(chunk, step, number):
+    """Write down what is known of the chunk of a number; all threads of the block call it."""
+    if thread() == 0:
+        minibatch = number // step.chunks_each
+        in_minibatch = min(step.batch_size, step.m - minibatch * step.batch_size)
+        offset = number % step.chunks_each * step.chunk_rows
+        chunk[NUMBER], chunk[MINIBATCH], chunk[OFFSET] = number, minibatch, offset
+        chunk[EXAMPLES] = min(step.chunk_rows, in_minibatch - offset)
+        chunk[IN_MINIBATCH], chunk[PARITY] = in_minibatch, number % 2
+    cuda.syncthreads()
+
+
+@functools.cache
+def make_task(real: type, shape: Shape, resident: bool):
+    """The function that does a task of a stage."""
+    gather, forward = make_gather(real), make_forward(real, shape, resident)
+    (output_delta, output), backward = make_output(real, shape), make_backward(real, shape, resident)
+    (accumulate, accumulate_bias), (measure, update_all) = (
+        make_accumulate(real, shape, resident), make_whole(real, shape.threads)
+    )  # fmt: skip
+    rows = shape.rows
+
+    @device
+    def run_task(work, chunk, operations, stage, task, number):
+        """Do a task of a stage for a chunk: one tile of one operation, or all of a fused stage for a tile of rows."""
+        step = work.step
+        first, last = stage.first_operation, stage.last_operation
+        if not stage.fused:
+            while first + 1 < last and operations[first + 1].first_task <= task:
+                first += 1
+            last = first + 1
+        for o in range(first, last):
+            operation = operations[o]
+            kind, layer = operation.kind, operation.layer
+            open_chunk(chunk, step, number + operation.ahead)
+            left = task - operation.first_task
+            begin, end = 0, operation.columns
+            row, part = left, 0
+            if not stage.fused:
+                begin = left % operation.columns
+                end = begin + 1
+                row = left // operation.columns % operation.rows
+                part = left // (operation.columns * operation.rows)
+            if kind == GATHER:
+                if chunk[NUMBER] < step.to_chunk and row * operation.task_rows < chunk[EXAMPLES]:
+                    gather(work, operation, chunk, row * operation.task_rows)
+            elif kind >= ACCUMULATE or row * rows < chunk[EXAMPLES]:
+                for column in range(begin, end):
+                    if kind == FORWARD:
+                        forward(work, layer, chunk, row, column)
+                    elif kind == OUTPUT_DELTA:
+                        output_delta(work, layer, chunk, row)
+                    elif kind == BACKWARD:
+                        backward(work, layer, chunk, row, column)
+                    elif kind == ACCUMULATE:
+                        accumulate(work, operation, chunk, row, column, part, task)
+                    elif kind == ACCUMULATE_BIAS:
+                        accumulate_bias(work, operation, chunk, column, part)
+                    elif kind == MEASURE:
+                        measure(work, chunk, row)
+                    elif kind == UPDATE:
+                        update_all(work, chunk, row)
+                    else:
+                        output(work, layer, chunk, row)
+            cuda.syncthreads()  # the next operation reads what this one wrote
+
+    return run_task
+
+
+@device
+def barrier(counters, chunk):
+    """Wait until all blocks have come here as often as this one; what they wrote before is seen behind it."""
+    cuda.syncthreads()
+    if thread() == 0:
+        chunk[BARRIERS] += 1
+        cuda.threadfence()
+        arrive(counters, ARRIVALS)
+        while arrived(counters, ARRIVALS) < chunk[BARRIERS] * cuda.gridDim.x:
+            pass
+        cuda.threadfence()
+    cuda.syncthreads()
+
+
+def blocks_of(real: type, shape: Shape, resident: bool) -> int:
+    """Blocks that are to fit on a multiprocessor, as many as the registers of their sums allow."""
+    return 1 if resident or real is np.float64 or shape.rows_each == 8 else 2
+
+
+@functools.cache
+def make_epoch(real: type, shape: Shape, resident: bool):
+    """The kernel for the chunks step.from_chunk <= number < step.to_chunk.
+
+    resident: one block copies model and room to shared memory, works there, and writes the model back.
+    """
+    run_task = make_task(real, shape, resident)
+    threads, ring_numbers = shape.threads, ring_size(shape, real)
+    number_type, zero = from_dtype(np.dtype(real)), real(0)
+    before_ring, before_partial = CHUNK_BYTES // np.dtype(real).itemsize, CHUNK_BYTES // 8
+    blocks = blocks_of(real, shape, resident)
+
+    @kernel(threads, blocks)
+    def epoch(steps, stages, operations, layers, model, room, data, byte_data, integers, weights, sums, counters):
+        step = steps[0]
+        chunk = cuda.shared.array(0, types.int64)
+        ring = cuda.shared.array(0, number_type)[before_ring:]
+        partial = cuda.shared.array(0, types.float64)[before_partial:]
+        own_model, own_room = model, room
+        if resident:
+            own_model = ring[ring_numbers : ring_numbers + model.size]
+            own_room = ring[ring_numbers + model.size : ring_numbers + model.size + room.size]
+            for n in range(thread(), model.size, threads):
+                own_model[n] = model[n]
+            for n in range(thread(), room.size, threads):
+                own_room[n] = zero
+            cuda.syncthreads()
+        work = Work(step, layers, own_model, own_room, ring, partial, data, byte_data, integers, weights, sums)
+        if thread() == 0:
+            chunk[BARRIERS] = 0
+        for number in range(step.from_chunk, step.to_chunk):
+            begin = 0 if number == step.from_chunk else step.first_stages
+            for s in range(begin, step.n_stages):
+                stage = stages[s]
+                if stage.last_only and number % step.chunks_each < step.chunks_each - 1:
+                    continue
+                for task in range(cuda.blockIdx.x, stage.tasks, cuda.gridDim.x):
+                    run_task(work, chunk, operations, stage, task, number)
+                if not resident:
+                    barrier(counters, chunk)
+        if resident:
+            for n in range(thread(), model.size, threads):
+                model[n] = own_model[n]
+
+    return epoch
+
+
+@functools.cache
+def make_stage(real: type, shape: Shape):
+    """The kernel for one stage of the chunk counters[BASE] + number, a block a task."""
+    run_task = make_task(real, shape, False)
+    number_type = from_dtype(np.dtype(real))
+    before_ring, before_partial = CHUNK_BYTES // np.dtype(real).itemsize, CHUNK_BYTES // 8
+    blocks = blocks_of(real, shape, False)
+
+    @kernel(shape.threads, blocks)
+    def one_stage(
+        s, number, steps, stages, operations, layers, model, room, data, byte_data, integers, weights, sums, counters
+    ):
+        step, stage = steps[0], stages[s]
+        chunk = cuda.shared.array(0, types.int64)
+        ring = cuda.shared.array(0, number_type)[before_ring:]
+        partial = cuda.shared.array(0, types.float64)[before_partial:]
+        work = Work(step, layers, model, room, ring, partial, data, byte_data, integers, weights, sums)
+        run_task(work, chunk, operations, stage, cuda.blockIdx.x, counters[BASE] + number)
+
+    return one_stage
+
+
+@kernel(32, 1)
+def advance(counters, chunks):
+    """Let the next graph begin so many chunks later."""
+    if thread() == 0 and cuda.blockIdx.x == 0:
+        counters[BASE] += chunks

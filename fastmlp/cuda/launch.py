@@ -1,0 +1,149 @@
+"""Launches of a plan's kernels: one cooperative kernel for many chunks, one block, or a graph of a kernel a stage."""
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from fastmlp.cuda.data import Arrays
+from fastmlp.cuda.epoch import advance, make_epoch, make_stage
+from fastmlp.cuda.graph import Graph
+from fastmlp.cuda.layout import CHUNK_BYTES, Machine, Plan, ring_size
+from fastmlp.cuda.ptx import SIMULATED
+
+# A chunk that takes longer than this is launched stage by stage, in a graph: a kernel for each costs about what a
+# barrier does, each has the grid that it needs, and none has to wait until all of its blocks run at a time.
+GRAPH_SECONDS = 100e-6
+RECORDED_SECONDS = 10e-3  # of work in a graph, at the least
+DEFAULT_SHARED_BYTES = 48 << 10  # more of it must be asked for
+
+ALONE, COOPERATIVE, GRAPH, STAGES = "one block", "cooperative", "graph", "stages"
+
+# The share of a multiprocessor's float32 multiply-adds that it has in float64, and how many those are a cycle.
+DOUBLE_SHARES = {(8, 0): 0.5, (9, 0): 0.5, (10, 0): 0.5}
+LANES = {(7, 5): 64, (8, 0): 64}
+
+
+@functools.cache
+def machine() -> Machine:
+    """What the cost rule knows of the device in use."""
+    if SIMULATED:
+        return Machine(multiprocessors=2, shared_bytes=1 << 16)
+    found = cuda.get_current_device()
+    capability = tuple(found.compute_capability)[:2]
+    return Machine(
+        multiprocessors=found.MULTIPROCESSOR_COUNT,
+        shared_bytes=found.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN - 1024,
+        frequency=found.CLOCK_RATE * 1e3,
+        lanes=LANES.get(capability, 128),
+        double_share=DOUBLE_SHARES.get(capability, 1 / 64),
+    )
+
+
+def mode_of(plan: Plan) -> str:
+    """How a plan is launched: the library's rule."""
+    if plan.resident:
+        return ALONE
+    return GRAPH if plan.seconds > GRAPH_SECONDS else COOPERATIVE
+
+
+class Launch:
+    """A plan with its arrays on the device.
+
+    Parameters
+    ----------
+    plan : Plan
+    real : type
+        numpy.float32 or numpy.float64.
+    model : device array
+    step : ndarray of STEP
+        One record; `run` sets the chunks in it.
+    more_room, more_sums : int
+        Numbers behind what the plan needs.
+    """
+
+    def __init__(self, plan: Plan, real: type, model: Any, step: np.ndarray, more_room: int = 0, more_sums: int = 0):
+        self.plan, self.real, self.model, self.step = plan, real, model, step
+        self.mode = STAGES if SIMULATED and mode_of(plan) == GRAPH else mode_of(plan)
+        self.room = cuda.device_array(max(1, plan.room + more_room), real)
+        cuda.cudadrv.driver.device_memset(self.room, 0, self.room.size * self.room.dtype.itemsize)
+        self.sums = cuda.to_device(np.zeros(plan.sums + more_sums))
+        self.stream = cuda.stream()
+        self.tables = [cuda.to_device(table) for table in (step, plan.stages, plan.operations, plan.layers)]
+        self.counters = cuda.to_device(np.zeros(2, np.uint32))
+        self.shared_bytes = CHUNK_BYTES + ring_size(plan.shape, real) * self.room.dtype.itemsize
+        if plan.resident:
+            self.shared_bytes += (model.size + self.room.size) * self.room.dtype.itemsize
+        self._grid = 0
+        self._kernel: Any = None
+        self._graphs: dict[int, tuple[Graph, Arrays]] = {}
+        each = int(step[0]["chunks_each"])
+        self._recorded = each * max(1, math.ceil(RECORDED_SECONDS / plan.seconds / each))
+
+    def run(self, first: int, last: int, arrays: Arrays) -> None:
+        """Do the chunks first <= number < last of an epoch; they follow on the stream."""
+        self.step[0]["from_chunk"], self.step[0]["to_chunk"] = first, last
+        for name, place in arrays.places.items():
+            self.step[0][name] = place
+        self.tables[0].copy_to_device(self.step)
+        self.counters.copy_to_device(np.array([0, first], np.uint32))
+        if self.mode in (ALONE, COOPERATIVE):
+            arguments = self._arguments(arrays)
+            if self._kernel is None:
+                self._kernel, self._grid = self._compile(arguments)
+            self._kernel[self._grid, self.plan.shape.threads, self.stream, self.shared_bytes](*arguments)
+            return
+        self._stages(0, self.plan.first_stages, first, 0, arrays)
+        number, each = first, int(self.step[0]["chunks_each"])
+        if self.mode == GRAPH and first % each == 0:
+            if id(arrays) not in self._graphs and number + each + self._recorded <= last:
+                number = self._directly(number, number + each, arrays)  # a kernel is loaded before it is recorded
+                self._graphs[id(arrays)] = Graph(self.stream, lambda: self._record(arrays)), arrays
+            while id(arrays) in self._graphs and number + self._recorded <= last:
+                self._graphs[id(arrays)][0].launch()
+                number += self._recorded
+        self._directly(number, last, arrays)
+
+    def _arguments(self, arrays: Arrays) -> tuple[Any, ...]:
+        data = arrays.reals, arrays.bytes, arrays.integers, arrays.weights
+        return (*self.tables, self.model, self.room, *data, self.sums, self.counters)
+
+    def _compile(self, arguments: tuple[Any, ...]) -> tuple[Any, int]:
+        """The epoch's kernel and how many blocks of it are to run."""
+        kernel = make_epoch(self.real, self.plan.shape, self.plan.resident).specialize(*arguments)
+        if SIMULATED:
+            return kernel, 1
+        compiled = next(iter(kernel.overloads.values()))
+        if self.shared_bytes > DEFAULT_SHARED_BYTES:
+            from numba.cuda.cudadrv.driver import binding, driver
+
+            function = compiled._codelibrary.get_cufunc()
+            attribute = binding.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            driver.cuKernelSetAttribute(attribute, self.shared_bytes, function.handle, function.device.id)
+        if self.plan.resident:
+            return kernel, 1
+        most = compiled.max_cooperative_grid_blocks(self.plan.shape.threads, self.shared_bytes)
+        return kernel, min(self.plan.tasks, most)
+
+    def _stages(self, begin: int, end: int, number: int, ahead: int, arrays: Arrays) -> None:
+        """Launch stages for a chunk: the one `ahead` of counters[BASE], whose number is known here, too."""
+        kernel, threads = make_stage(self.real, self.plan.shape), self.plan.shape.threads
+        last = (number + 1) % int(self.step[0]["chunks_each"]) == 0
+        for s in range(begin, end):
+            stage = self.plan.stages[s]
+            if last or not stage["last_only"]:
+                grid = int(stage["tasks"])
+                kernel[grid, threads, self.stream, self.shared_bytes](s, ahead, *self._arguments(arrays))
+
+    def _directly(self, first: int, last: int, arrays: Arrays) -> int:
+        """Launch the stages of some chunks from here, and let counters[BASE] follow; returns `last`."""
+        for number in range(first, last):
+            self._stages(self.plan.first_stages, len(self.plan.stages), number, number - first, arrays)
+        advance[1, 32, self.stream](self.counters, last - first)
+        return last
+
+    def _record(self, arrays: Arrays) -> None:
+        """What a graph does: whole minibatches, wherever counters[BASE] is."""
+        self._directly(0, self._recorded, arrays)

@@ -1,0 +1,398 @@
+"""Where everything lies on the device, and the program of a minibatch: which block does what, in which order.
+
+Matrices lie row by row, each row padded with zeros to whole vectors of 16 bytes. A chunk of examples (a minibatch, or
+a part of one) is worked on in *stages*, with a barrier of all blocks behind each. A stage has *operations*, each cut
+into tasks, mostly tiles of a matrix; blocks take a stage's tasks in turn. A *fused* stage takes the rows of a tile
+through several layers without a barrier: no other block reads or writes those rows. Which layers are fused, and how
+large the tiles are, is chosen by `plan`: its seconds are the library's only guess of a device's speed.
+"""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastmlp.codes import ACTIVATIONS, EVALUATE, STORE
+from fastmlp.cuda.ptx import SIMULATED, VECTOR_BYTES
+
+# Kinds of operations.
+GATHER, FORWARD, OUTPUT, OUTPUT_DELTA, BACKWARD, ACCUMULATE, ACCUMULATE_BIAS, MEASURE, UPDATE = range(9)
+
+# Kinds of data on the device.
+REALS, BYTES, SPARSE, LABELS = range(4)
+
+# More examples than this are taken in equal chunks, which add to U and V: a sum of float32 has no more terms.
+CHUNK_ROWS = 16384
+
+CHUNK_BYTES = 64  # of shared memory, for what is known of a chunk (see work.py)
+
+PREDICT = -1  # a rule: the outputs are wanted, nothing else
+
+
+class Shape(NamedTuple):
+    """A tile of a product: rows x columns sums, each over `depth` terms a step in so many slices side by side."""
+
+    rows: int
+    columns: int
+    slices: int
+    rows_each: int  # of one thread
+    columns_each: int
+    stages: int  # steps whose terms are on their way or in shared memory
+
+    @property
+    def threads(self) -> int:
+        return self.slices * (self.rows // self.rows_each) * (self.columns // self.columns_each)
+
+    def depth(self, real: Any) -> int:
+        """Terms a step: each thread brings one vector of either factor."""
+        return self.threads * lanes(real) // self.rows
+
+
+# The largest tile is for float32 only: as many sums of float64 would not fit a thread's registers.
+SHAPES: tuple[Shape, ...]
+if SIMULATED:
+    SHAPES = (Shape(4, 16, 2, 4, 4, 3), Shape(8, 64, 1, 8, 8, 2))
+else:
+    SHAPES = (
+        Shape(16, 16, 16, 4, 4, 4),
+        Shape(32, 32, 4, 4, 4, 4),
+        Shape(64, 64, 1, 4, 4, 4),
+        Shape(128, 128, 1, 8, 8, 3),
+    )
+
+
+def shapes(real: Any) -> tuple[Shape, ...]:
+    """The tiles that there are for a dtype."""
+    return tuple(s for s in SHAPES if s.rows_each * s.columns_each * np.dtype(real).itemsize <= 256)
+
+
+def resident_shapes(real: Any) -> tuple[Shape, ...]:
+    """Those for networks that stay in one block's shared memory."""
+    return tuple(s for s in shapes(real) if s.slices > 1)
+
+
+def fields(integers: str, reals: str = "") -> np.dtype:
+    """A record of 8-byte numbers with these names."""
+    names = [(n, np.int64) for n in integers.split()] + [(n, np.float64) for n in reals.split()]
+    return np.dtype(names, align=True)  # else CUDA Python reads them byte by byte
+
+
+# A layer of weights: its widths, f, and the places of W, b (in the model), a and delta below and above (in the room);
+# rows of W lie out_stride apart, those of a and delta below in_stride, above out_stride.
+LAYER = fields("n_in n_out in_stride out_stride activation weights biases a_in a_out d_in d_out bottom hidden")
+
+# An operation: its kind, layer (of weights), tiles and slices of examples, where its tasks begin in the stage; for
+# GATHER the chunk it brings (0: this one, 1: the next) and the rows of a task.
+OPERATION = fields("kind layer rows columns slices slice_rows first_task ahead task_rows lanes updates")
+
+# A stage: its operations, its tasks, whether they are fused, and whether only a minibatch's last chunk needs it.
+STAGE = fields("first_operation last_operation tasks fused last_only")
+
+STEP = fields(
+    # the program; how many stages are for the first chunk only; the chunks to be run, the latter excluded
+    "n_stages first_stages from_chunk to_chunk "
+    # the epoch: examples, in a minibatch, in a chunk, chunks of a minibatch
+    "m batch_size chunk_rows chunks_each "
+    # the data: kinds; columns of X; whether there are targets, an order, weights and offsets of the losses; which
+    # example of the epoch is the first on the device
+    "x_kind t_kind x_columns has_targets ordered weighted has_offsets x_begin "
+    # places of T in the data; of labels, indptr and columns in the index; of what is added to losses in the weights
+    "targets_data labels indptr columns offsets "
+    # settings
+    "rule loss check clip threshold dropout_seed l2_per_example largest slices "
+    # places in the model: the end of W, the numbers in all, the moments
+    "weights_end parameters first second "
+    # places in the room: what a second chunk's inputs, targets and weights are further on; U and V, h
+    "bottom_size targets targets_size row_weights rows gradients out "
+    # places in the sums: W^2, squared gradients and how many, inputs and weights that are not finite, rates
+    "squares norms n_norms bad_input bad_weight rates",
+    "keep l2 learning_rate momentum beta_1 beta_2 epsilon weight_decay max_norm lowest_loss highest_loss",
+)
+
+
+def lanes(real: Any) -> int:
+    """Numbers in a vector."""
+    return VECTOR_BYTES // np.dtype(real).itemsize
+
+
+def padded(count: int, multiple: int) -> int:
+    """count rounded up to a multiple."""
+    return -(-count // multiple) * multiple
+
+
+class Machine(NamedTuple):
+    """What the cost rule knows of a device; the figures are those of an H100's data sheet, scaled to its processors.
+
+    Not measured yet: what a stage of tasks costs beside its work, and what a barrier costs.
+    """
+
+    multiprocessors: int = 132
+    shared_bytes: int = 232448  # that a block may have
+    frequency: float = 1.7e9  # Hz
+    lanes: int = 128  # multiply-adds a cycle of a multiprocessor, in float32
+    double_share: float = 0.5  # of them in float64
+    l2_bytes: float = 48.0  # that a multiprocessor reads a cycle
+    stage_seconds: float = 0.8e-6
+    barrier_seconds: float = 1.2e-6
+
+    def product_seconds(self, shape: Shape, depth: int, tiles: int, real: Any) -> float:
+        """Seconds for so many tiles of `depth` terms, dealt to the multiprocessors."""
+        size = np.dtype(real).itemsize
+        rate = self.lanes * (1.0 if size == 4 else self.double_share) * 0.75
+        cycles = max(shape.rows * shape.columns / rate, (shape.rows + shape.columns) * size / self.l2_bytes) * depth
+        return math.ceil(tiles / self.multiprocessors) * cycles / self.frequency
+
+
+class Layout(NamedTuple):
+    """The layers and the numbers that they need."""
+
+    layers: np.ndarray
+    weights_end: int
+    parameters: int
+
+
+@functools.lru_cache(maxsize=256)
+def layout(sizes: tuple[int, ...], activation: str, output: str, real: Any) -> Layout:
+    """Where W and b of each layer lie in the model: all W first, then all b."""
+    layers = np.zeros(len(sizes) - 1, LAYER)
+    place = 0
+    for number, (layer, n_in, n_out) in enumerate(zip(layers, sizes, sizes[1:])):
+        layer["n_in"], layer["n_out"] = n_in, n_out
+        layer["in_stride"], layer["out_stride"] = padded(n_in, lanes(real)), padded(n_out, lanes(real))
+        layer["bottom"], layer["hidden"] = number == 0, number < len(layers) - 1
+        layer["activation"] = ACTIVATIONS[activation if layer["hidden"] else output]
+        layer["weights"] = place
+        place += n_in * int(layer["out_stride"])
+    weights_end = place
+    for layer in layers:
+        layer["biases"] = place
+        place += int(layer["out_stride"])
+    return Layout(layers, weights_end, place)
+
+
+class Plan(NamedTuple):
+    """The program of a chunk and the room that it needs."""
+
+    shape: Shape
+    layers: np.ndarray  # with the places of a and delta
+    operations: np.ndarray
+    stages: np.ndarray
+    first_stages: int
+    places: dict[str, int]  # what goes into the step
+    room: int  # numbers of the network's dtype
+    sums: int  # float64
+    tasks: int  # the most that a stage has
+    seconds: float  # a guess
+    resident: bool  # whether one block does it all, in shared memory
+    rows: int
+
+
+class Program:
+    """Stages and operations as they are put together."""
+
+    def __init__(self, shape: Shape, layers: np.ndarray, rows: int, real: Any, machine: Machine):
+        self.shape, self.layers, self.rows, self.real, self.machine = shape, layers, rows, real, machine
+        self.row_tiles = -(-rows // shape.rows)
+        self.operations: list[dict[str, int]] = []
+        self.stages: list[dict[str, int]] = []
+        self.seconds = 0.0
+
+    def operation(self, kind: int, layer: int = 0, **values: int) -> dict[str, int]:
+        """An operation on the examples: tiles of rows by tiles of columns."""
+        n_in, n_out = (int(self.layers[layer][name]) for name in ("n_in", "n_out"))
+        columns = {FORWARD: n_out, BACKWARD: n_in}.get(kind, 1)
+        result = {"kind": kind, "layer": layer, "rows": self.row_tiles, "columns": -(-columns // self.shape.columns)}
+        return result | {"slices": 1} | values
+
+    def tasks(self, operation: dict[str, int]) -> int:
+        return operation["rows"] * operation["columns"] * operation["slices"]
+
+    def cost(self, operation: dict[str, int], fused: bool) -> float:
+        """Seconds of an operation, by itself or as a part of a fused stage."""
+        layer = self.layers[operation["layer"]]
+        depth = {FORWARD: layer["n_in"], BACKWARD: layer["n_out"], ACCUMULATE: operation.get("slice_rows", 0)}
+        if operation["kind"] not in depth:
+            return 0.0
+        tiles = self.tasks(operation)
+        if fused:  # a block has all the columns of its rows
+            tiles = (
+                operation["columns"]
+                * self.machine.multiprocessors
+                * math.ceil(operation["rows"] / self.machine.multiprocessors)
+            )
+        return self.machine.product_seconds(self.shape, int(depth[operation["kind"]]), tiles, self.real)
+
+    def stage(self, operations: list[dict[str, int]], fused: bool = False, last_only: bool = False) -> None:
+        """Add a stage; its operations' tasks follow one another, unless they are fused."""
+        if not operations:
+            return
+        first, tasks = len(self.operations), 0
+        for operation in operations:
+            self.operations.append(operation | {"first_task": 0 if fused else tasks})
+            tasks = operation["rows"] if fused else tasks + self.tasks(operation)
+            self.seconds += self.cost(operation, fused) + (self.machine.stage_seconds if fused else 0.0)
+        self.seconds += self.machine.barrier_seconds + (0.0 if fused else self.machine.stage_seconds)
+        stage = {"first_operation": first, "last_operation": len(self.operations), "tasks": tasks}
+        self.stages.append(stage | {"fused": int(fused), "last_only": int(last_only)})
+
+
+def table(rows: list[dict[str, int]], kind: np.dtype) -> np.ndarray:
+    """Dicts as records."""
+    result = np.zeros(max(1, len(rows)), kind)
+    for record, row in zip(result, rows):
+        for name, value in row.items():
+            record[name] = value
+    return result
+
+
+def slices_of(shape: Shape, layers: np.ndarray, rows: int, machine: Machine, real: Any) -> int:
+    """Slices of the examples for U and V: as many as occupy the device, none of less than a few steps.
+
+    They are a matter of shapes alone, not of the device, so that sums are the same everywhere.
+    """
+    tiles = sum(-(-int(l["n_in"]) // shape.rows) * -(-int(l["n_out"]) // shape.columns) for l in layers)
+    return max(1, min(256 // tiles, rows // (16 * shape.depth(real))))
+
+
+def build(
+    shape: Shape,
+    base: Layout,
+    rows: int,
+    chunks_each: int,
+    rule: int,
+    clip: bool,
+    split: int,
+    real: Any,
+    machine: Machine,
+) -> Plan:
+    """The plan with tiles of a shape that runs the first `split` layers one after the other, and fuses the rest."""
+    layers, n_layers = base.layers.copy(), len(base.layers)
+    training = rule not in (EVALUATE, PREDICT)
+    program = Program(shape, layers, rows, real, machine)
+    operation, ahead = program.operation, int(split > 0 and training)
+    first = int(layers[0]["n_in"])
+    line = 1
+    while line < min(first, shape.threads):
+        line *= 2
+    few = max(1, min(shape.rows, 1024 // max(first, 1)))
+    gather = {"lanes": line, "task_rows": few if split else shape.rows}
+    gather |= {"rows": -(-rows // gather["task_rows"])}
+    first_stages = 0
+    if split:
+        program.stage([operation(GATHER, **gather)])
+        first_stages = ahead
+    for l in range(split):
+        program.stage([operation(FORWARD, l)])
+    fused = [] if split else [operation(GATHER, **gather)]
+    fused += [operation(FORWARD, l) for l in range(split, n_layers)]
+    fused += [operation(OUTPUT if rule == PREDICT else OUTPUT_DELTA, n_layers - 1)]
+    if training:
+        fused += [operation(BACKWARD, l) for l in range(n_layers - 1, max(split, 1) - 1, -1)]
+    program.stage(fused, fused=True)
+    slices, norms, squares = 1, 0, 0
+    if training:
+        for l in range(min(split, n_layers) - 1, 0, -1):
+            program.stage([operation(BACKWARD, l)])
+        slices = slices_of(shape, layers, rows, machine, real)
+        at_once = slices == 1 and chunks_each == 1 and not clip and rule != STORE
+        sums = []
+        each = {"slices": slices, "slice_rows": padded(-(-rows // slices), shape.depth(real)), "updates": int(at_once)}
+        for l in range(n_layers):
+            tiles = -(-int(layers[l]["n_in"]) // shape.rows), -(-int(layers[l]["n_out"]) // shape.columns)
+            sums.append(operation(ACCUMULATE, l, rows=tiles[0], columns=tiles[1], **each))
+        for l in range(n_layers):
+            columns = -(-int(layers[l]["n_out"]) // bias_columns(shape))
+            sums.append(operation(ACCUMULATE_BIAS, l, rows=1, columns=columns, **each))
+        squares = sum(program.tasks(o) for o in sums)
+        if ahead:
+            sums.append(operation(GATHER, ahead=1, **gather))
+        program.stage(sums)
+        if not at_once:
+            flat = -(-base.parameters // (4 * shape.threads))
+            squares, norms = max(squares, flat), flat if clip and rule != STORE else 0
+            for kind in [MEASURE, UPDATE] if norms else [UPDATE]:
+                program.stage([operation(kind, rows=flat)], last_only=True)
+    row_tiles = program.row_tiles
+    places = {"bottom_size": 0, "targets_size": 0, "rows": 0, "slices": slices}
+    copies, room = 1 + ahead, 0
+
+    def take(numbers: int) -> int:
+        nonlocal room
+        place, room = room, room + padded(numbers, lanes(real))
+        return place
+
+    sizes = [rows * int(layers[0]["in_stride"]), *(rows * int(l["out_stride"]) for l in layers)]
+    below = take(copies * sizes[0])
+    if ahead:
+        places |= {"bottom_size": sizes[0], "targets_size": sizes[-1], "rows": padded(rows, lanes(real))}
+    for layer, size in zip(layers, sizes[1:]):
+        layer["a_in"], layer["a_out"] = below, take(size)
+        below = layer["a_out"]
+    if rule != PREDICT:
+        places["targets"] = take(copies * sizes[-1])
+        places["row_weights"] = take(copies * padded(rows, lanes(real)))
+        for l, layer in enumerate(layers):
+            layer["d_in"] = layers[l - 1]["d_out"] if l else 0
+            layer["d_out"] = take(sizes[l + 1]) if training or l == n_layers - 1 else 0
+    if training and not (len(program.stages) and at_once):
+        places["gradients"] = take(slices * base.parameters)
+    sums_at = {"squares": row_tiles, "norms": row_tiles + squares, "n_norms": norms}
+    sums_at |= {"bad_input": row_tiles + squares + norms, "bad_weight": row_tiles + squares + norms + 1}
+    sums_at["rates"] = row_tiles + squares + norms + 2
+    return Plan(
+        shape,
+        layers,
+        table(program.operations, OPERATION),
+        table(program.stages, STAGE),
+        first_stages,
+        places | sums_at,
+        room,
+        row_tiles + squares + norms + 2,
+        max(s["tasks"] for s in program.stages),
+        program.seconds,
+        False,
+        rows,
+    )
+
+
+def bias_columns(shape: Shape) -> int:
+    """Columns of V that a block sums: each with threads enough for the rows."""
+    return max(1, min(32, shape.threads // 2))
+
+
+def ring_size(shape: Shape, real: Any) -> int:
+    """Numbers of shared memory in which the factors of a tile pass by; their sums are collected there, too."""
+    return shape.stages * (shape.rows + shape.columns) * (shape.depth(real) + lanes(real))
+
+
+@functools.lru_cache(maxsize=256)
+def plan(
+    sizes: tuple[int, ...],
+    activation: str,
+    output: str,
+    real: Any,
+    rows: int,
+    chunks_each: int,
+    rule: int,
+    clip: bool,
+    machine: Machine,
+) -> Plan:
+    """The fastest plan by the machine's figures, for chunks of `rows` examples, `chunks_each` of them a minibatch.
+
+    A network whose parameters, moments and chunk fit one block's shared memory stays there for the whole epoch if one
+    multiprocessor is faster than all of them with their barriers.
+    """
+    base = layout(sizes, activation, output, real)
+    found = []
+    for shape in shapes(real):
+        for split in range(len(sizes)):
+            found.append(build(shape, base, rows, chunks_each, rule, clip, split, real, machine))
+    alone = machine._replace(multiprocessors=1, l2_bytes=128.0, barrier_seconds=0.05e-6, stage_seconds=0.3e-6)
+    for shape in resident_shapes(real):
+        one = build(shape, base, rows, chunks_each, rule, clip, 0, real, alone)
+        numbers = ring_size(shape, real) + 3 * base.parameters + one.room
+        fits = numbers * np.dtype(real).itemsize + CHUNK_BYTES <= machine.shared_bytes
+        if fits and chunks_each == 1 and rule not in (PREDICT, EVALUATE, STORE):
+            found.append(one._replace(resident=True))
+    return min(found, key=lambda p: p.seconds)

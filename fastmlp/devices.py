@@ -1,0 +1,165 @@
+"""Which device a network runs on: what "cuda" and "auto" mean on this machine."""
+
+import functools
+import importlib
+import importlib.util
+import os
+import warnings
+from typing import Any, NamedTuple
+
+DEVICES = ("cpu", "cuda", "auto")
+LOWEST_CAPABILITY = (7, 5)
+INSTALL = "pip install 'fastmlp[cuda]'"
+
+# What "auto" adds to a training on the GPU: compiling the kernels in this process, and a host's part of an epoch.
+COMPILE_SECONDS = 15.0
+EPOCH_SECONDS = 300e-6
+
+
+class Probe(NamedTuple):
+    """What a look for a GPU has found."""
+
+    installed: bool = False  # CUDA Python
+    driver: bool = False
+    devices: int = 0
+    name: str = ""
+    capability: tuple[int, int] = (0, 0)
+    driver_version: int = 0  # of CUDA, times 1000
+    toolkit: int = 0  # the same
+    error: str = ""  # of the driver, when it did not start
+
+
+class Problem(NamedTuple):
+    """Why there is no GPU to run on, and whether somebody who did not ask for one wants to know."""
+
+    message: str
+    there: bool  # a GPU, or a driver that should see one
+
+
+def look() -> Probe:
+    """Look for CUDA Python, a driver and a GPU; nothing is started on the GPU."""
+    if importlib.util.find_spec("numba_cuda") is None or importlib.util.find_spec("cuda") is None:
+        return Probe()
+    try:
+        from cuda.bindings import driver, nvrtc
+
+        error, *_ = driver.cuInit(0)
+    except Exception:  # whichever way this version says that there is no driver's library
+        return Probe(installed=True)
+    if error == driver.CUresult.CUDA_ERROR_NO_DEVICE:
+        return Probe(installed=True, driver=True)
+    if error != driver.CUresult.CUDA_SUCCESS:
+        return Probe(installed=True, driver=True, devices=1, error=error.name)
+    devices, version = driver.cuDeviceGetCount()[1], driver.cuDriverGetVersion()[1]
+    if devices == 0:
+        return Probe(installed=True, driver=True)
+    try:
+        major, minor = nvrtc.nvrtcVersion()[1:3]
+    except Exception as problem:
+        return Probe(installed=True, driver=True, devices=devices, error=f"no CUDA compiler was found: {problem}")
+    device = driver.cuDeviceGet(0)[1]
+    attribute = driver.CUdevice_attribute
+    capability = tuple(
+        driver.cuDeviceGetAttribute(which, device)[1]
+        for which in (
+            attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+            attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+        )
+    )
+    name = driver.cuDeviceGetName(128, device)[1].split(b"\0")[0].decode()
+    return Probe(True, True, devices, name, (capability[0], capability[1]), version, 1000 * major + 10 * minor)
+
+
+def problem_of(probe: Probe) -> Problem | None:
+    """What keeps networks from running on what a look has found; None if nothing does."""
+    if not probe.installed:
+        return Problem(f"CUDA Python is not installed; try {INSTALL}", False)
+    if not probe.driver:
+        return Problem("no NVIDIA driver was found; install one for your GPU, or check that libcuda.so is found", False)
+    if probe.devices == 0:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        hint = "" if visible is None else f"; CUDA_VISIBLE_DEVICES is {visible!r}"
+        return Problem(f"the NVIDIA driver sees no GPU{hint}", False)
+    if probe.error:
+        return Problem(f"the NVIDIA driver did not start ({probe.error}); nvidia-smi may say more", True)
+    if probe.capability < LOWEST_CAPABILITY:
+        found, lowest = (".".join(map(str, c)) for c in (probe.capability, LOWEST_CAPABILITY))
+        return Problem(f"{probe.name} has compute capability {found}; {lowest} is the lowest that is supported", True)
+    if probe.driver_version // 1000 < probe.toolkit // 1000:
+        driver, toolkit = (f"{v // 1000}.{v % 1000 // 10}" for v in (probe.driver_version, probe.toolkit))
+        return Problem(
+            f"the NVIDIA driver is for CUDA {driver}, older than the installed compiler's {toolkit}; install a newer "
+            f"driver, or the compiler for this one: pip install 'numba-cuda[cu{driver.split('.')[0]}]'",
+            True,
+        )
+    return None
+
+
+@functools.cache
+def cuda_problem() -> Problem | None:
+    """What keeps networks from running on a GPU here; None if nothing does."""
+    if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"):
+        installed = importlib.util.find_spec("numba_cuda") is not None
+        return None if installed else problem_of(Probe())
+    problem = problem_of(look())
+    if problem is not None:
+        return problem
+    try:
+        from numba import cuda
+
+        cuda.current_context()
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        return Problem(f"the GPU could not be started ({reason}); another process may have filled its memory", True)
+    return None
+
+
+@functools.cache
+def _tell(message: str) -> None:
+    """Say once why "auto" takes the CPU although there is a GPU."""
+    warnings.warn(f"device='auto' takes the CPU: {message}", RuntimeWarning, stacklevel=4)
+
+
+def resolve(device: str) -> str:
+    """The device to begin on: "auto" begins on the CPU, and `choose` may move it.
+
+    Raises
+    ------
+    ValueError
+        When it is "cuda" and there is no GPU to run on.
+    """
+    if device == "cuda":
+        problem = cuda_problem()
+        if problem is not None:
+            raise ValueError(f"device is 'cuda' and {problem.message}; 'cpu' and 'auto' are allowed")
+        return "cuda"
+    return "cpu"
+
+
+def trainer_class(device: str) -> Any:
+    """The trainer of a device, "cpu" or "cuda"."""
+    return importlib.import_module(f"fastmlp.{device}.trainer").Trainer
+
+
+def choose(trainer: Any, examples: int, batch_size: int, epochs: int) -> str:
+    """ "cuda" where a GPU is there and trains a network faster than the CPU, by the cost rules of both; else "cpu".
+
+    Parameters
+    ----------
+    trainer : Trainer
+        On either device.
+    examples, batch_size, epochs : int
+    """
+    problem = cuda_problem()
+    if problem is not None:
+        if problem.there:
+            _tell(problem.message)
+        return "cpu"
+    from fastmlp.cpu.trainer import seconds_an_epoch as on_cpu
+    from fastmlp.cuda.trainer import seconds_an_epoch as on_gpu
+
+    cpu = epochs * on_cpu(trainer.sizes, trainer.dtype, examples)
+    if cpu < COMPILE_SECONDS:
+        return "cpu"
+    gpu = COMPILE_SECONDS + epochs * (EPOCH_SECONDS + on_gpu(trainer.settings, examples, batch_size))
+    return "cuda" if gpu < cpu else "cpu"

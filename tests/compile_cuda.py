@@ -1,0 +1,106 @@
+"""Compile every CUDA kernel for a chip without having one, and print what the compiler made of it, as JSON.
+
+    python tests/compile_cuda.py 9.0
+
+For each kernel: registers, bytes of the stack and of spills, static and dynamic shared memory, threads, and how often
+some instructions are in its PTX. Run by test_cuda_compile.py, in processes without the simulator.
+"""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import types
+
+import numpy as np
+from numba import cuda
+from numba.cuda import dispatcher
+from numba.cuda import types as kinds
+from numba.cuda.np.numpy_support import from_dtype
+
+from fastmlp.cuda import epoch, launch, layout, reduction
+
+WORDS = ("fma.rn", "cp.async.cg", "ld.shared.v", ".f64", "atom.", "red.release", "ld.acquire")
+
+
+def ptxas():
+    """The assembler of the package nvidia-cuda-nvcc, else the one on the path."""
+    for folder in sys.path:
+        for found in pathlib.Path(folder).glob("nvidia/*/bin/ptxas"):
+            return str(found)
+    return "ptxas"
+
+
+def signature(real, numbers=0):
+    """What a kernel of epoch.py is called with, behind so many integers."""
+    real = kinds.float32 if real is np.float32 else kinds.float64
+    tables = [from_dtype(t) for t in (layout.STEP, layout.STAGE, layout.OPERATION, layout.LAYER)]
+    arrays = [*tables, real, real, real, kinds.uint8, kinds.int32, kinds.float64, kinds.float64, kinds.uint32]
+    return kinds.void(*[kinds.int64] * numbers, *(kinds.Array(kind, 1, "C") for kind in arrays))
+
+
+def kernels():
+    """(name, kernel, signature, launch bounds, dynamic shared bytes) of every kernel there is."""
+    for real in (np.float32, np.float64):
+        size = np.dtype(real).itemsize
+        for shape in layout.shapes(real):
+            shared = layout.CHUNK_BYTES + layout.ring_size(shape, real) * size
+            for resident in (False, True) if shape in layout.resident_shapes(real) else (False,):
+                name = f"epoch {'in one block ' if resident else ''}{shape.rows}x{shape.columns} {real.__name__}"
+                bounds = shape.threads, epoch.blocks_of(real, shape, resident)
+                yield name, epoch.make_epoch(real, shape, resident), signature(real), bounds, shared
+            bounds = shape.threads, epoch.blocks_of(real, shape, False)
+            name = f"stage {shape.rows}x{shape.columns} {real.__name__}"
+            yield name, epoch.make_stage(real, shape), signature(real, 2), bounds, shared
+        array = kinds.Array(kinds.float32 if real is np.float32 else kinds.float64, 1, "C")
+        found = kinds.Array(kinds.float64, 1, "C")
+        threads = reduction.REDUCERS
+        name = f"largest difference {real.__name__}"
+        yield name, reduction._largest_differences, kinds.void(array, array, found), (threads, 1), 8 * threads
+    counters = kinds.Array(kinds.uint32, 1, "C")
+    yield "advance", epoch.advance, kinds.void(counters, kinds.int64), (32, 1), 0
+
+
+def report(kernel, sig, bounds, shared, capability, folder):
+    """What the compiler and the assembler say of one kernel."""
+    text, _ = cuda.compile(
+        kernel.py_func, sig, cc=capability, device=False, abi="numba", output="ptx", launch_bounds=bounds
+    )
+    path = pathlib.Path(folder, "kernel.ptx")
+    path.write_text(text)
+    chip = f"-arch=sm_{capability[0]}{capability[1]}"
+    done = subprocess.run([ptxas(), chip, "-v", str(path), "-o", os.devnull], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+
+    def number(pattern):
+        found = re.search(pattern, done.stderr)
+        return int(found[1]) if found else 0
+
+    return {
+        "registers": number(r"Used (\d+) registers"),
+        "stack": number(r"(\d+) bytes stack frame"),
+        "spills": number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads"),
+        "static_shared": number(r"(\d+) bytes smem"),
+        "dynamic_shared": shared,
+        "threads": bounds[0],
+        "blocks": bounds[1],
+        "words": {word: text.count(word) for word in WORDS},
+    }
+
+
+def main():
+    capability = tuple(map(int, sys.argv[1].split(".")))
+    # device functions are compiled for the device in use; there is none here
+    dispatcher.get_current_device = lambda: types.SimpleNamespace(compute_capability=capability)
+    assert launch.DEFAULT_SHARED_BYTES == 48 << 10
+    with tempfile.TemporaryDirectory() as folder:
+        found = {name: report(*rest, capability, folder) for name, *rest in kernels()}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Every CUDA kernel, compiled for chips that need not be here: no spills, budgets kept, the instructions meant."""
+
+import importlib.util
+import json
+import pathlib
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from cases import run_python
+
+HERE = pathlib.Path(__file__).parent
+CHIPS = ("7.5", "8.0", "9.0")
+
+if importlib.util.find_spec("numba_cuda") is None:
+    pytest.skip("CUDA Python (the extra cuda) is not installed", allow_module_level=True)
+if importlib.util.find_spec("nvidia") is None and shutil.which("ptxas") is None:
+    pytest.skip("no ptxas: neither the package nvidia-cuda-nvcc nor one on the path", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def reports():
+    """What compile_cuda.py prints for each chip."""
+    with ThreadPoolExecutor(2) as pool:
+
+        def compiled(chip):
+            return json.loads(run_python(HERE / "compile_cuda.py", chip, NUMBA_ENABLE_CUDASIM="0"))
+
+        return dict(zip(CHIPS, pool.map(compiled, CHIPS)))
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_budgets(reports, chip):
+    """No spills, no stack; blocks that fit a multiprocessor's 65,536 registers, and shared memory without asking."""
+    assert len(reports[chip]) >= 18
+    for name, kernel in reports[chip].items():
+        assert kernel["spills"] == 0 and kernel["stack"] == 0, (name, kernel)
+        assert kernel["registers"] <= 255 and kernel["registers"] * kernel["threads"] * kernel["blocks"] <= 65536, name
+        assert kernel["static_shared"] == 0 and kernel["dynamic_shared"] <= 48 << 10, (name, kernel)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_instructions(reports, chip):
+    """Fused multiply-adds, 16-byte loads, copies past the registers where the chip has them, one sort of atomic."""
+    for name, kernel in reports[chip].items():
+        words = kernel["words"]
+        assert words["atom."] == 0 and words["red.release"] == (name.startswith("epoch ") and "one block" not in name)
+        if name.startswith(("epoch", "stage")):
+            assert words["fma.rn"] >= 3 * 64 and words["ld.shared.v"] >= 3 * 4, (name, words)
+            copies = chip != "7.5" and "one block" not in name
+            assert (words["cp.async.cg"] > 0) == copies, (name, words)
