@@ -27,6 +27,7 @@ from machine import confine, cores
 
 LEARNING_RATE = 0.01
 BETA_1, BETA_2, EPSILON, ADAM_RATE = 0.9, 0.999, 1e-8, 0.001
+GRAPH_STEPS = 200  # of training in a CUDA graph of PyTorch, at most
 
 
 class AbsentError(ImportError):
@@ -127,6 +128,7 @@ def jax_epochs(case, dtype, threads, device="cpu"):
 
     jax.config.update("jax_enable_x64", dtype == "float64")
     jax.config.update("jax_platforms", device)
+    jax.config.update("jax_default_matmul_precision", "highest")  # a GPU would multiply float32 as TF32
     try:
         jax.devices()
     except RuntimeError as error:
@@ -294,18 +296,24 @@ def torch_raw_epochs(case, dtype, threads, device="cpu"):
     return train, found
 
 
-def torch_eager_epochs(case, dtype, threads):
-    """PyTorch as in its tutorials: nn.Module, autograd, torch.optim, no compilation."""
+def torch_eager_epochs(case, dtype, threads, device="cpu", how="eager"):
+    """PyTorch as in its tutorials: nn.Module, autograd, torch.optim.
+
+    how: "eager" as it stands, "compile" with torch.compile, "graph" with an epoch's steps in one CUDA graph, or in
+    several, of GRAPH_STEPS each.
+    """
     import torch
     from torch import nn
 
+    if device == "cuda" and not torch.cuda.is_available():
+        raise AbsentError("PyTorch finds no GPU")
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    X, T = map(torch.from_numpy, case.data(dtype))
+    X, T = (torch.from_numpy(A).to(device) for A in case.data(dtype))
     layers = []
     for n_in, n_out in zip(case.sizes, case.sizes[1:]):
         layers += [nn.Linear(n_in, n_out), nn.ReLU() if case.practice else nn.Sigmoid()]
-    model = nn.Sequential(*layers[:-1] if case.practice else layers).to(X.dtype)
+    model = nn.Sequential(*layers[:-1] if case.practice else layers).to(device, X.dtype)
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     with torch.no_grad():
         for layer, W, b in zip(linear, *case.parameters(dtype)):
@@ -313,25 +321,60 @@ def torch_eager_epochs(case, dtype, threads):
             layer.bias.copy_(torch.from_numpy(b))
     if case.practice:
         loss = nn.functional.cross_entropy
-        optimizer = torch.optim.Adam(model.parameters(), ADAM_RATE, (BETA_1, BETA_2), EPSILON)
+        optimizer = torch.optim.Adam(
+            model.parameters(), ADAM_RATE, (BETA_1, BETA_2), EPSILON, capturable=how == "graph", fused=device == "cuda"
+        )
     else:
         optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE)
 
         def loss(output, t):
             return 0.5 * ((output - t) ** 2).sum(1).mean()
 
+    predict = torch.compile(model, mode="reduce-overhead") if how == "compile" else model
+    shuffled_X, shuffled_T = X.clone(), T.clone()
+
+    def run(begins):
+        for s in begins:
+            x, t = shuffled_X[s : s + case.batch], shuffled_T[s : s + case.batch]
+            optimizer.zero_grad()
+            loss(predict(x), t).backward()
+            optimizer.step()
+
+    begins, replays = range(0, case.examples, case.batch), []
+    if how == "graph":
+        kept = [p.detach().clone() for p in model.parameters()]
+        warming = torch.cuda.Stream()
+        warming.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(warming):
+            run([0, 0, 0])
+        torch.cuda.current_stream().wait_stream(warming)
+        for first in range(0, len(begins), GRAPH_STEPS):
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                run(begins[first : first + GRAPH_STEPS])
+            replays.append(graph.replay)
+        with torch.no_grad():  # back to the start
+            for p, value in zip(model.parameters(), kept):
+                p.copy_(value)
+            for state in optimizer.state.values():
+                for value in state.values():
+                    if torch.is_tensor(value):
+                        value.zero_()
+
     def train(epochs):
         for _ in range(epochs):
-            order = torch.randperm(case.examples)
-            shuffled_X, shuffled_T = X[order], T[order]
-            for s in range(0, case.examples, case.batch):
-                x, t = shuffled_X[s : s + case.batch], shuffled_T[s : s + case.batch]
-                optimizer.zero_grad()
-                loss(model(x), t).backward()
-                optimizer.step()
+            order = torch.randperm(case.examples, device=device)
+            torch.index_select(X, 0, order, out=shuffled_X)
+            torch.index_select(T, 0, order, out=shuffled_T)
+            for replay in replays or [functools.partial(run, begins)]:
+                replay()
+        if device == "cuda":
+            torch.cuda.synchronize()
 
     def found():
-        return [layer.weight.detach().numpy().T for layer in linear], [layer.bias.detach().numpy() for layer in linear]
+        arrays = ([p.detach().cpu().numpy() for p in pair] for pair in zip(*((l.weight, l.bias) for l in linear)))
+        weights, biases = arrays
+        return [W.T for W in weights], biases
 
     return train, found
 
@@ -378,6 +421,9 @@ ON_GPU = {
     "fastmlp-cuda": functools.partial(fastmlp_epochs, device="cuda"),
     "jax-cuda": functools.partial(jax_epochs, device="cuda"),
     "torch-cuda": functools.partial(torch_raw_epochs, device="cuda"),
+    "torch-eager-cuda": functools.partial(torch_eager_epochs, device="cuda"),
+    "torch-graph-cuda": functools.partial(torch_eager_epochs, device="cuda", how="graph"),
+    "torch-compile-cuda": functools.partial(torch_eager_epochs, device="cuda", how="compile"),
 }
 
 

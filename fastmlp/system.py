@@ -8,10 +8,11 @@ import numpy as np
 
 
 def show_versions() -> None:
-    """Print versions, CPU features used, threads, the threading layer and where compiled kernels are kept."""
+    """Print versions, CPU features used, threads, the threading layer, the GPU and where compiled kernels are kept."""
     import numba
 
     import fastmlp
+    from fastmlp import devices
     from fastmlp.cpu import compiling, vector
 
     print(f"fastmlp {fastmlp.__version__}")
@@ -27,6 +28,10 @@ def show_versions() -> None:
         print(f"threading layer {numba.threading_layer()}")
     except ValueError:
         print("threading layer: none yet, no parallel kernel has run")
+    found = devices.look()
+    problem = devices.problem_of(found)
+    there = f"{found.name}, driver for CUDA {found.driver_version / 1000:.1f}"
+    print(f"GPU: {there if problem is None else problem.message}")
     print(f"compiled kernels in {compiling.cache_folder() or 'memory only: no writable folder found'}")
 
 

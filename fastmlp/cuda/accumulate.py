@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any, NamedTuple
 
 from numba import cuda
 
@@ -14,76 +15,109 @@ from fastmlp.cuda.tile import product
 from fastmlp.cuda.work import EXAMPLES, IN_MINIBATCH, MINIBATCH, OFFSET, PARITY
 
 
+class Rule(NamedTuple):
+    """What an update needs to know of its minibatch, in the network's precision."""
+
+    kind: Any
+    scale: Any  # of U and V
+    l2: Any
+    rate: Any
+    decay: Any  # learning_rate * weight_decay
+    momentum: Any
+    beta_1: Any
+    beta_2: Any
+    step_size: Any
+    epsilon: Any
+    first: Any  # places of the moments in the model
+    second: Any
+
+
 @functools.cache
 def make_update(real: type):
-    """The update of one weight or bias."""
+    """(open_rule, update): the update of one weight or bias."""
     m = mathematics(real)
     regularized_gradient, decayed, descent, adam_step = m.regularized_gradient, m.decayed, m.descent, m.adam_step
     momentum_velocity, adam_mean, adam_square = m.momentum_velocity, m.adam_mean, m.adam_square
     zero = real(0)
 
     @device
-    def update(work, chunk, p, u, shrink):
+    def open_rule(work, chunk, shrink):
+        """The rule for a minibatch; `shrink` is what its gradient is multiplied by."""
+        step = work.step
+        scale = work.sums[step.rates + 2 * chunk[MINIBATCH]]
+        return Rule(
+            step.rule,
+            real(scale * shrink),
+            real(penalty(work, chunk) * shrink),
+            real(step.learning_rate),
+            real(step.learning_rate * step.weight_decay),
+            real(step.momentum),
+            real(step.beta_1),
+            real(step.beta_2),
+            real(work.sums[step.rates + 2 * chunk[MINIBATCH] + 1]),
+            real(step.epsilon),
+            step.first,
+            step.second,
+        )
+
+    @device
+    def update(rule, model, p, u, is_weight):
         """W <- W - alpha [U / m + l2 W] (eq. 12), b likewise without l2 (eq. 13), or another rule, for model[p].
 
-        u is its sum over the examples, `shrink` what the gradient is multiplied by. Returns what W^2 before the update
-        adds to the sum of the losses (eq. 5). The caller owns the entry and its moments.
+        u is its sum over the examples. The caller owns the entry and its moments. Returns the old W and whether the
+        new one is finite.
         """
-        step, model = work.step, work.model
-        is_weight = p < step.weights_end
-        scale = work.sums[step.rates + 2 * chunk[MINIBATCH]]
-        l2 = step.l2 * (scale if step.l2_per_example else 1.0) if is_weight else 0.0
-        rate = real(step.learning_rate)
         w = model[p]
-        gradient = regularized_gradient(u, w, real(scale * shrink), real(l2 * shrink))
-        new = w
-        if is_weight and step.weight_decay != 0.0:
-            new = decayed(w, real(step.learning_rate * step.weight_decay))
-        if step.rule == DESCENT:
-            new = descent(new, gradient, rate)
-        elif step.rule == ADAM:
-            beta_1, beta_2 = real(step.beta_1), real(step.beta_2)
-            mean = adam_mean(model[step.first + p], gradient, beta_1)
-            square = adam_square(model[step.second + p], gradient, beta_2)
-            model[step.first + p], model[step.second + p] = mean, square
-            step_size = real(work.sums[step.rates + 2 * chunk[MINIBATCH] + 1])
-            new = adam_step(new, mean, square, step_size, real(step.epsilon))
+        gradient = regularized_gradient(u, w, rule.scale, rule.l2 if is_weight else zero)
+        new = decayed(w, rule.decay) if is_weight else w
+        if rule.kind == DESCENT:
+            new = descent(new, gradient, rule.rate)
+        elif rule.kind == ADAM:
+            mean = adam_mean(model[rule.first + p], gradient, rule.beta_1)
+            square = adam_square(model[rule.second + p], gradient, rule.beta_2)
+            model[rule.first + p], model[rule.second + p] = mean, square
+            new = adam_step(new, mean, square, rule.step_size, rule.epsilon)
         else:
-            momentum = real(step.momentum)
-            velocity = momentum_velocity(model[step.first + p], gradient, rate, momentum)
-            model[step.first + p] = velocity
-            if step.rule == NESTEROV:
-                velocity = momentum_velocity(velocity, gradient, rate, momentum)
+            velocity = momentum_velocity(model[rule.first + p], gradient, rule.rate, rule.momentum)
+            model[rule.first + p] = velocity
+            if rule.kind == NESTEROV:
+                velocity = momentum_velocity(velocity, gradient, rule.rate, rule.momentum)
             new = new + velocity
         model[p] = new
-        if not new - new == zero:
-            work.sums[step.bad_weight] = 1.0  # whoever writes it, writes the same
-        return 0.5 * l2 * chunk[IN_MINIBATCH] * float(w) * float(w)
+        return w, new - new == zero
 
-    return update
+    return open_rule, update
+
+
+@device
+def penalty(work, chunk):
+    """The l2 of eq. 12 for a minibatch."""
+    step = work.step
+    return step.l2 * (work.sums[step.rates + 2 * chunk[MINIBATCH]] if step.l2_per_example else 1.0)
+
+
+@device
+def note(work, chunk, squares, slot, finite):
+    """Add eq. 5 of the weights that a block has updated to their slot, and note whether all are finite."""
+    step = work.step
+    if not finite:
+        work.sums[step.bad_weight] = 1.0  # whoever writes it, writes the same
+    if step.l2 != 0.0:
+        in_all = block_sum(work.partial, squares)
+        if thread() == 0:
+            work.sums[step.squares + slot] += 0.5 * penalty(work, chunk) * chunk[IN_MINIBATCH] * in_all
 
 
 @functools.cache
 def make_accumulate(real: type, shape: Shape, resident: bool):
     """(accumulate, accumulate_bias) with tiles of a shape."""
-    multiply, collect, entry, parts, entries = product(real, shape, False, False, resident)
-    rows, columns, n_sums = shape.rows, shape.columns, shape.rows_each * shape.columns_each
-    update = make_update(real)
+    tile = product(real, shape, False, False, resident)
+    multiply, collect, entry, n_sums, parts, part_rows, width, line_step = tile
+    rows, columns = shape.rows, shape.columns
+    open_rule, update = make_update(real)
     bias_width = bias_columns(shape)
     bias_lines = shape.threads // bias_width
     zero = real(0)
-
-    @device
-    def finish(work, operation, chunk, p, u, part):
-        """Update model[p] with its sum u, or put the sum to its slice of the gradients; returns `update`'s answer."""
-        step = work.step
-        if operation.updates:
-            return update(work, chunk, p, u, 1.0)
-        place = step.gradients + part * step.parameters + p
-        if chunk[OFFSET] > 0:
-            u += work.room[place]
-        work.room[place] = u
-        return 0.0
 
     @device
     def accumulate(work, operation, chunk, row, column, part, task):
@@ -99,19 +133,26 @@ def make_accumulate(real: type, shape: Shape, resident: bool):
         a = (room, below + first * layer.in_stride + i0, layer.in_stride, layer.n_in - i0)
         delta = (room, layer.d_out + first * layer.out_stride + j0, layer.out_stride, layer.n_out - j0)
         multiply(work.ring, sums, a, delta, max(0, min(operation.slice_rows, chunk[EXAMPLES] - first)))
-        squares = 0.0
+        rule, updates, more = open_rule(work, chunk, 1.0), operation.updates, chunk[OFFSET] > 0
+        n_in, n_out, weights, stride = layer.n_in, layer.n_out, layer.weights, layer.out_stride
+        slice_at = step.gradients + part * step.parameters
+        squares, finite, t = 0.0, True, thread()
         for piece in range(parts):
             collect(work.ring, sums, piece)
-            for n in range(entries):
-                i, j, u = entry(work.ring, piece, n)
-                i += i0
-                j += j0
-                if i < layer.n_in and j < layer.n_out:
-                    squares += finish(work, operation, chunk, layer.weights + i * layer.out_stride + j, u, part)
-        if operation.updates and step.l2 != 0.0:
-            in_all = block_sum(work.partial, squares)
-            if thread() == 0:
-                work.sums[step.squares + task] += in_all
+            for c in range(t % width, columns, width):
+                for line in range(t // width, part_rows, line_step):
+                    i, j = i0 + piece * part_rows + line, j0 + c
+                    if i < n_in and j < n_out:
+                        u = entry(work.ring, line, c)
+                        p = weights + i * stride + j
+                        if updates:
+                            w, good = update(rule, work.model, p, u, True)
+                            squares += float(w) * float(w)
+                            finite = finite and good
+                        else:
+                            room[slice_at + p] = room[slice_at + p] + u if more else u
+        if updates:
+            note(work, chunk, squares, task, finite)
 
     @device
     def accumulate_bias(work, operation, chunk, column, part):
@@ -119,21 +160,29 @@ def make_accumulate(real: type, shape: Shape, resident: bool):
 
         Reads delta (examples, n_out); writes b and its moments, or V's slice. bias_lines threads share a j.
         """
-        layer, room = work.layers[operation.layer], work.room
-        line, j = thread() // bias_width, column * bias_width + thread() % bias_width
+        step, layer, room = work.step, work.layers[operation.layer], work.room
+        line, c = thread() // bias_width, thread() % bias_width
+        j, stride, place = column * bias_width + c, layer.out_stride, layer.d_out
         first = part * operation.slice_rows
         last = min(first + operation.slice_rows, chunk[EXAMPLES])
         v = zero
         if j < layer.n_out:
             for r in range(first + line, last, bias_lines):
-                v += room[layer.d_out + r * layer.out_stride + j]
+                v += room[place + r * stride + j]
         cuda.syncthreads()  # what was in the ring has been read
         work.ring[thread()] = v
         cuda.syncthreads()
         if line == 0 and j < layer.n_out:
             for k in range(1, bias_lines):
-                v += work.ring[k * bias_width + thread()]
-            finish(work, operation, chunk, layer.biases + j, v, part)
+                v += work.ring[k * bias_width + c]
+            p = layer.biases + j
+            if operation.updates:
+                _, finite = update(open_rule(work, chunk, 1.0), work.model, p, v, False)
+                if not finite:
+                    work.sums[step.bad_weight] = 1.0
+            else:
+                place = step.gradients + part * step.parameters + p
+                room[place] = room[place] + v if chunk[OFFSET] > 0 else v
 
     return accumulate, accumulate_bias
 
@@ -141,7 +190,7 @@ def make_accumulate(real: type, shape: Shape, resident: bool):
 @functools.cache
 def make_whole(real: type, threads: int):
     """(measure, update_all): what is done when U and V are whole, four parameters a thread."""
-    update = make_update(real)
+    open_rule, update = make_update(real)
     zero = real(0)
 
     @device
@@ -157,14 +206,13 @@ def make_whole(real: type, threads: int):
         """The squared length of this task's part of U / m + l2 W and V / m, into its slot of norms."""
         step = work.step
         scale = work.sums[step.rates + 2 * chunk[MINIBATCH]]
-        penalty = step.l2 * (scale if step.l2_per_example else 1.0)
-        length = 0.0
+        l2, length = penalty(work, chunk), 0.0
         for n in range(4):
             p = (row * 4 + n) * threads + thread()
             if p < step.parameters:
                 gradient = float(total(work, p)) * scale
                 if p < step.weights_end:
-                    gradient += penalty * float(work.model[p])
+                    gradient += l2 * float(work.model[p])
                 length += gradient * gradient
         length = block_sum(work.partial, length)
         if thread() == 0:
@@ -185,7 +233,7 @@ def make_whole(real: type, threads: int):
         """Eq. 12 and 13 for this task's parameters; with the rule STORE their sums go to the first slice."""
         step = work.step
         shrink = shortening(work) if step.n_norms > 0 else 1.0
-        squares = 0.0
+        rule, squares, finite = open_rule(work, chunk, shrink), 0.0, True
         for n in range(4):
             p = (row * 4 + n) * threads + thread()
             if p < step.parameters:
@@ -193,10 +241,11 @@ def make_whole(real: type, threads: int):
                 if step.rule == STORE:
                     work.room[step.gradients + p] = u
                 else:
-                    squares += update(work, chunk, p, u, shrink)
-        if step.l2 != 0.0 and step.rule != STORE:
-            squares = block_sum(work.partial, squares)
-            if thread() == 0:
-                work.sums[step.squares + row] += squares
+                    is_weight = p < step.weights_end
+                    w, good = update(rule, work.model, p, u, is_weight)
+                    squares += float(w) * float(w) if is_weight else 0.0
+                    finite = finite and good
+        if step.rule != STORE:
+            note(work, chunk, squares, row, finite)
 
     return measure, update_all

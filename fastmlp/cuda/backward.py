@@ -162,8 +162,9 @@ def make_output(real: type, shape: Shape):
 @functools.cache
 def make_backward(real: type, shape: Shape, resident: bool):
     """The backward operation with tiles of a shape."""
-    multiply, collect, entry, parts, entries = product(real, shape, True, True, resident)
-    rows, columns, n_sums = shape.rows, shape.columns, shape.rows_each * shape.columns_each
+    tile = product(real, shape, True, True, resident)
+    multiply, collect, entry, n_sums, parts, part_rows, width, line_step = tile
+    rows, columns = shape.rows, shape.columns
     _, derivative, kept = make_activation(real)
     zero = real(0)
 
@@ -184,17 +185,18 @@ def make_backward(real: type, shape: Shape, resident: bool):
         n_in, stride, activation = layer.n_in, layer.in_stride, below.activation
         a_below, d_below = layer.a_in, layer.d_in
         keep, scale = real(step.keep), real(1.0 / step.keep)
+        examples, drops, t = chunk[EXAMPLES], step.threshold > 0, thread()
         for part in range(parts):
             collect(work.ring, sums, part)
-            for n in range(entries):
-                r, i, total = entry(work.ring, part, n)
-                r += r0
-                i += i0
-                if r < chunk[EXAMPLES] and i < n_in:
-                    place = r * stride + i
-                    d = total * derivative(activation, room[a_below + place] * keep)
-                    if step.threshold > 0:
-                        d = d * scale if kept(step, chunk, number - 1, n_in, r, i) else zero
-                    room[d_below + place] = d
+            for c in range(t % width, columns, width):
+                i = i0 + c
+                for line in range(t // width, part_rows, line_step):
+                    r = r0 + part * part_rows + line
+                    if r < examples and i < n_in:
+                        place = r * stride + i
+                        d = entry(work.ring, line, c) * derivative(activation, room[a_below + place] * keep)
+                        if drops:
+                            d = d * scale if kept(step, chunk, number - 1, n_in, r, i) else zero
+                        room[d_below + place] = d
 
     return backward

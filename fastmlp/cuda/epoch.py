@@ -60,46 +60,45 @@ def make_task(real: type, shape: Shape, resident: bool):
     @device
     def run_task(work, chunk, operations, stage, task, number):
         """Do a task of a stage for a chunk: one tile of one operation, or all of a fused stage for a tile of rows."""
-        step = work.step
-        first, last = stage.first_operation, stage.last_operation
-        if not stage.fused:
-            while first + 1 < last and operations[first + 1].first_task <= task:
-                first += 1
-            last = first + 1
-        for o in range(first, last):
+        step, o = work.step, stage.first_operation
+        while not stage.fused and o + 1 < stage.last_operation and operations[o + 1].first_task <= task:
+            o += 1
+        while True:  # what could be read again is, here and below: it would fill registers while a tile is multiplied
             operation = operations[o]
-            kind, layer = operation.kind, operation.layer
             open_chunk(chunk, step, number + operation.ahead)
-            left = task - operation.first_task
-            begin, end = 0, operation.columns
-            row, part = left, 0
+            row, column, part = task - operation.first_task, 0, 0
             if not stage.fused:
-                begin = left % operation.columns
-                end = begin + 1
-                row = left // operation.columns % operation.rows
-                part = left // (operation.columns * operation.rows)
-            if kind == GATHER:
+                column = row % operation.columns
+                part = row // (operation.columns * operation.rows)
+                row = row // operation.columns % operation.rows
+            if operation.kind == GATHER:
                 if chunk[NUMBER] < step.to_chunk and row * operation.task_rows < chunk[EXAMPLES]:
                     gather(work, operation, chunk, row * operation.task_rows)
-            elif kind >= ACCUMULATE or row * rows < chunk[EXAMPLES]:
-                for column in range(begin, end):
-                    if kind == FORWARD:
-                        forward(work, layer, chunk, row, column)
-                    elif kind == OUTPUT_DELTA:
-                        output_delta(work, layer, chunk, row)
-                    elif kind == BACKWARD:
-                        backward(work, layer, chunk, row, column)
-                    elif kind == ACCUMULATE:
+            elif operation.kind >= ACCUMULATE or row * rows < chunk[EXAMPLES]:
+                while True:
+                    if operation.kind == FORWARD:
+                        forward(work, operation.layer, chunk, row, column)
+                    elif operation.kind == OUTPUT_DELTA:
+                        output_delta(work, operation.layer, chunk, row)
+                    elif operation.kind == BACKWARD:
+                        backward(work, operation.layer, chunk, row, column)
+                    elif operation.kind == ACCUMULATE:
                         accumulate(work, operation, chunk, row, column, part, task)
-                    elif kind == ACCUMULATE_BIAS:
+                    elif operation.kind == ACCUMULATE_BIAS:
                         accumulate_bias(work, operation, chunk, column, part)
-                    elif kind == MEASURE:
+                    elif operation.kind == MEASURE:
                         measure(work, chunk, row)
-                    elif kind == UPDATE:
+                    elif operation.kind == UPDATE:
                         update_all(work, chunk, row)
                     else:
-                        output(work, layer, chunk, row)
+                        output(work, operation.layer, chunk, row)
+                    column += 1
+                    if not stage.fused or column == operation.columns:
+                        break
             cuda.syncthreads()  # the next operation reads what this one wrote
+            o += 1
+            if not stage.fused or o == stage.last_operation:
+                break
 
     return run_task
 
@@ -153,16 +152,21 @@ def make_epoch(real: type, shape: Shape, resident: bool):
         work = Work(step, layers, own_model, own_room, ring, partial, data, byte_data, integers, weights, sums)
         if thread() == 0:
             chunk[BARRIERS] = 0
-        for number in range(step.from_chunk, step.to_chunk):
-            begin = 0 if number == step.from_chunk else step.first_stages
-            for s in range(begin, step.n_stages):
+        number, s = step.from_chunk, 0
+        while number < step.to_chunk:
+            while s < step.n_stages:
                 stage = stages[s]
+                s += 1
                 if stage.last_only and number % step.chunks_each < step.chunks_each - 1:
                     continue
-                for task in range(cuda.blockIdx.x, stage.tasks, cuda.gridDim.x):
+                task = cuda.blockIdx.x
+                while task < stage.tasks:  # a range would keep its end and step in registers
                     run_task(work, chunk, operations, stage, task, number)
+                    task += cuda.gridDim.x
                 if not resident:
                     barrier(counters, chunk)
+            number += 1
+            s = step.first_stages
         if resident:
             for n in range(thread(), model.size, threads):
                 model[n] = own_model[n]

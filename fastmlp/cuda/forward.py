@@ -8,6 +8,7 @@ from fastmlp.codes import IDENTITY
 from fastmlp.cuda.activation import make_activation
 from fastmlp.cuda.compiling import device
 from fastmlp.cuda.layout import Shape
+from fastmlp.cuda.ptx import thread
 from fastmlp.cuda.tile import product
 from fastmlp.cuda.work import EXAMPLES, PARITY
 
@@ -15,8 +16,9 @@ from fastmlp.cuda.work import EXAMPLES, PARITY
 @functools.cache
 def make_forward(real: type, shape: Shape, resident: bool):
     """The forward operation with tiles of a shape."""
-    multiply, collect, entry, parts, entries = product(real, shape, True, False, resident)
-    rows, columns, n_sums = shape.rows, shape.columns, shape.rows_each * shape.columns_each
+    tile = product(real, shape, True, False, resident)
+    multiply, collect, entry, n_sums, parts, part_rows, width, line_step = tile
+    rows, columns = shape.rows, shape.columns
     activate, _, kept = make_activation(real)
     zero = real(0)
 
@@ -36,17 +38,20 @@ def make_forward(real: type, shape: Shape, resident: bool):
         multiply(work.ring, sums, a, W, layer.n_in)
         n_out, stride, place, biases = layer.n_out, layer.out_stride, layer.a_out, layer.biases
         activation = layer.activation if layer.hidden else IDENTITY
+        examples = chunk[EXAMPLES]
         drops, scale = layer.hidden and step.threshold > 0, real(1.0 / step.keep)
+        t = thread()
         for part in range(parts):
             collect(work.ring, sums, part)
-            for n in range(entries):
-                r, j, total = entry(work.ring, part, n)
-                r += r0
-                j += j0
-                if r < chunk[EXAMPLES] and j < n_out:
-                    a_j = activate(activation, total + model[biases + j])
-                    if drops:
-                        a_j = a_j * scale if kept(step, chunk, number, n_out, r, j) else zero
-                    room[place + r * stride + j] = a_j
+            for c in range(t % width, columns, width):
+                j = j0 + c
+                bias = model[biases + j] if j < n_out else zero
+                for line in range(t // width, part_rows, line_step):
+                    r = r0 + part * part_rows + line
+                    if r < examples and j < n_out:
+                        a_j = activate(activation, entry(work.ring, line, c) + bias)
+                        if drops:
+                            a_j = a_j * scale if kept(step, chunk, number, n_out, r, j) else zero
+                        room[place + r * stride + j] = a_j
 
     return forward

@@ -52,7 +52,7 @@ class Shape(NamedTuple):
 # The largest tile is for float32 only: as many sums of float64 would not fit a thread's registers.
 SHAPES: tuple[Shape, ...]
 if SIMULATED:
-    SHAPES = (Shape(4, 16, 2, 4, 4, 3), Shape(8, 64, 1, 8, 8, 2))
+    SHAPES = (Shape(4, 16, 2, 4, 4, 3), Shape(8, 64, 2, 8, 8, 2))
 else:
     SHAPES = (
         Shape(16, 16, 16, 4, 4, 4),

@@ -114,6 +114,8 @@ else:
                 else:
                     vector = ir.VectorType(real, lanes)
                     zero = ir.Constant(vector, [real(0.0)] * lanes)
+                    first = _place(context, builder, kinds[2], arguments[2], types.intp, I64(0))
+                    source = builder.select(arguments[4], source, first)  # what is not wanted may not exist
                     loaded = builder.select(arguments[4], _load(builder, source, lanes), zero)
                     stored = builder.store(loaded, builder.bitcast(target, vector.as_pointer(target.type.addrspace)))
                     stored.align = VECTOR_BYTES

@@ -1,0 +1,312 @@
+"""Is the CUDA backend right on this GPU, how near is it to the chip's limits, and how fast beside its peers?
+
+    pip install -e ".[cuda,test,bench]" && python benchmarks/gpu.py
+
+in this order: (a) tests/test_cuda.py on the device, every kernel on ragged shapes against the lecture in float64;
+(b) the machine's ceilings: multiply-adds, tensor cores, copies, a launch, a barrier of the grid; (c) epochs of fastmlp,
+PyTorch (eager, CUDA graphs, torch.compile) and JAX (jit and scan) on the networks of epochs.py, and on a grid of widths
+and minibatches, each peer in a process of its own, by device events, medians; (d) JSON and a table under results/,
+named after the device. Without a GPU it says why and ends with status 1.
+
+A child process that runs out of memory or time costs its figures, not the others'.
+"""
+
+import argparse
+import fnmatch
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from epochs import CASES, ON_GPU, Case
+from machine import HERE, RESULTS, ROOT, describe, save
+
+WIDTHS, BATCHES = (64, 256, 1024, 4096), (64, 1024, 16384, 65536)
+STEPS = 8  # of an epoch of the grid's networks
+MOST_FLOPS = 2e13  # of such an epoch
+
+GRID = {
+    f"width-{width}-b{batch}": Case((width,) * 4 + (10,), batch, STEPS * batch, "lecture")
+    for width in WIDTHS
+    for batch in BATCHES
+}
+GRID = {name: case for name, case in GRID.items() if case.flops <= MOST_FLOPS}
+EVERY = {
+    **CASES,
+    "mnist-784-128-10-b64": Case((784, 128, 10), 64, 12800, "lecture"),
+    "fused-64x4-b16384": Case((64,) * 5, 16384, 8 * 16384, "lecture"),
+    **GRID,
+}
+
+
+# ---- ceilings ------------------------------------------------------------------------------------------------------
+
+
+def events(run, repeats=20):
+    """The median of some device times of run(), in seconds, after a warm-up."""
+    from numba import cuda
+
+    run()
+    begin, end, times = cuda.event(), cuda.event(), []
+    for _ in range(repeats):
+        begin.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(cuda.event_elapsed_time(begin, end) / 1e3)
+    return statistics.median(times)
+
+
+def ceilings():
+    """What the device can do at most, each figure by the plainest kernel that reaches it."""
+    from numba import cuda, float32
+
+    from fastmlp.cuda.epoch import barrier
+    from fastmlp.cuda.work import BARRIERS
+
+    device = cuda.get_current_device()
+    blocks, threads, rounds, chains = device.MULTIPROCESSOR_COUNT * 4, 256, 4096, 16
+
+    @cuda.jit
+    def multiply_add(out, x):
+        sums = cuda.local.array(16, float32)
+        for n in range(16):
+            sums[n] = x
+        for _ in range(rounds):
+            for n in range(16):
+                sums[n] = sums[n] * x + sums[n]
+        total = float32(0)
+        for n in range(16):
+            total += sums[n]
+        out[cuda.grid(1)] = total
+
+    @cuda.jit
+    def copy(source, target):
+        for n in range(cuda.grid(1), source.size, cuda.gridsize(1)):
+            target[n] = source[n]
+
+    @cuda.jit
+    def nothing(out):
+        pass
+
+    @cuda.jit
+    def barriers(counters, times):
+        chunk = cuda.shared.array(8, np.int64)
+        if cuda.threadIdx.x == 0:
+            chunk[BARRIERS] = 0
+        for _ in range(times):
+            barrier(counters, chunk)
+
+    out = cuda.device_array(blocks * threads, np.float32)
+    seconds = events(lambda: multiply_add[blocks, threads](out, np.float32(0.5)))
+    found = {"fma_tflops": 2 * chains * rounds * blocks * threads / seconds / 1e12}
+    numbers = 1 << 28
+    source, target = (cuda.device_array(numbers, np.float32) for _ in range(2))
+    found["copy_gb_s"] = 8 * numbers / events(lambda: copy[blocks * 8, threads](source, target)) / 1e9
+    many = 200
+    found["launch_us"] = events(lambda: [nothing[1, 32](out) for _ in range(many)]) / many * 1e6
+    counters = cuda.to_device(np.zeros(2, np.uint32))
+
+    def wait(times):
+        counters.copy_to_device(np.zeros(2, np.uint32))
+        barriers[device.MULTIPROCESSOR_COUNT, threads](counters, times)
+
+    found["grid_barrier_us"] = (events(lambda: wait(1010)) - events(lambda: wait(10))) / 1000 * 1e6
+    return found | products()
+
+
+def products():
+    """TFLOP/s of the vendor's products: float32, TF32 and bfloat16 of 4096, and float32 of the grid's widths."""
+    try:
+        import torch
+    except ImportError:
+        return {}
+    found = {}
+
+    def rate(m, n, k, dtype):
+        A, B = (torch.randn(shape, device="cuda", dtype=dtype) for shape in ((m, k), (k, n)))
+        begin, end, times = torch.cuda.Event(True), torch.cuda.Event(True), []
+        for _ in range(10):
+            begin.record()
+            A @ B
+            end.record()
+            end.synchronize()
+            times.append(begin.elapsed_time(end) / 1e3)
+        return 2.0 * m * n * k / statistics.median(times) / 1e12
+
+    torch.backends.cuda.matmul.allow_tf32 = True
+    found["tf32_tflops"] = rate(4096, 4096, 4096, torch.float32)
+    found["bf16_tflops"] = rate(4096, 4096, 4096, torch.bfloat16)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    found["sgemm_tflops"] = rate(4096, 4096, 4096, torch.float32)
+    found["sgemm_of"] = {
+        f"{width}-b{batch}": rate(batch, width, width, torch.float32) for width in WIDTHS for batch in BATCHES
+    }
+    return found
+
+
+# ---- epochs --------------------------------------------------------------------------------------------------------
+
+
+def timer(peer):
+    """A function (train, epochs) -> seconds on the device, from before the first to behind the last launch."""
+    if peer.startswith("torch"):
+        import torch
+
+        begin, end = torch.cuda.Event(True), torch.cuda.Event(True)
+        elapsed = begin.elapsed_time
+    elif peer.startswith("fastmlp"):
+        from numba import cuda
+
+        begin, end = cuda.event(), cuda.event()
+        elapsed = lambda end: cuda.event_elapsed_time(begin, end)  # noqa: E731
+    else:  # JAX shows no events: its call ends when the device has ended
+
+        def on_host(train, epochs):
+            start = time.perf_counter()
+            train(epochs)
+            return time.perf_counter() - start
+
+        return on_host
+
+    def on_device(train, epochs):
+        begin.record()
+        train(epochs)
+        end.record()
+        end.synchronize()
+        return elapsed(end) / 1e3
+
+    return on_device
+
+
+def measure(peer, name, samples, seconds=0.1):
+    """Device seconds of a step of a case's training: some samples, each of epochs that last for `seconds`."""
+    case = EVERY[name]
+    train, _ = ON_GPU[peer](case, "float32", 1)
+    clock, epochs = timer(peer), 1
+    train(1)
+    elapsed = clock(train, 1)
+    while elapsed < seconds:
+        epochs = max(epochs + 1, int(1.1 * seconds * epochs / max(elapsed, 1e-6)))
+        elapsed = clock(train, epochs)
+    return [clock(train, epochs) / epochs / (case.examples // case.batch) for _ in range(samples)]
+
+
+def child(arguments):
+    """Measure in this process and print one JSON line for each figure as it comes."""
+    kind, *rest = arguments
+    if kind == "ceilings":
+        print(json.dumps(ceilings()), flush=True)
+        return
+    peer, samples, *names = rest
+    for name in names:
+        try:
+            print(json.dumps([name, measure(peer, name, int(samples))]), flush=True)
+        except Exception as error:  # a peer that is absent, or out of memory
+            print(json.dumps([name, f"{type(error).__name__}: {error}"[:300]]), flush=True)
+
+
+def ask(arguments, limit):
+    """The JSON lines that a child prints within a time limit, and how it ended where that was not well."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
+    command = [sys.executable, str(HERE / "gpu.py"), "--child", *map(str, arguments)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        out, errors = process.communicate(timeout=limit)
+        problem = "" if process.returncode == 0 else errors[-2000:]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, _ = process.communicate()
+        problem = f"took longer than {limit} s"
+    return [json.loads(line) for line in out.splitlines() if line[:1] in "[{"], problem
+
+
+# ---- the report ----------------------------------------------------------------------------------------------------
+
+
+def check():
+    """Run the device's tests; returns pytest's last line and whether all passed."""
+    environment = os.environ | {"FASTMLP_TEST_GPU": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "tests/test_cuda.py"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    print(done.stdout[-3000:], done.stderr[-2000:], sep="\n")
+    return {"passed": done.returncode == 0, "summary": (done.stdout.strip().splitlines() or ["no output"])[-1]}
+
+
+def table(result):
+    """The medians as lines of a Markdown table: microseconds a step."""
+    peers = list(result["peers"])
+    lines = ["| us a step | " + " | ".join(peers) + " | lead | TFLOP/s |", "| --- |" + " ---: |" * (len(peers) + 2)]
+    for name, case in EVERY.items():
+        medians = {p: statistics.median(t) * 1e6 for p in peers if isinstance(t := result["peers"][p].get(name), list)}
+        if not medians:
+            continue
+        cells = [f"{medians[p]:.3g}" if p in medians else "-" for p in peers]
+        ours = medians.pop("fastmlp-cuda", None)
+        lead = f"{min(medians.values()) / ours:.2f}x" if ours and medians else "-"
+        flops = case.flops / (case.examples // case.batch)
+        rate = f"{flops / ours / 1e6:.3g}" if ours else "-"
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {lead} | {rate} |")
+    return lines
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(description="Check and time the CUDA backend on this machine's GPU.")
+    parser.add_argument("--only", default="check,ceilings,peers", help="parts to run (default: %(default)s)")
+    parser.add_argument("--cases", default="*", metavar="GLOB", help="networks to time (default: all)")
+    parser.add_argument("--peers", default=",".join(ON_GPU), help="comma-separated (default: %(default)s)")
+    parser.add_argument("--samples", type=int, default=5, help="times taken of each (default: %(default)s)")
+    parser.add_argument("--limit", type=int, default=900, help="seconds for a peer in all (default: %(default)s)")
+    parser.add_argument("--output", metavar="FOLDER", default=RESULTS, help="where the results go")
+    args = parser.parse_args(arguments)
+    args.only, args.peers = args.only.split(","), args.peers.split(",")
+    if unknown := {*args.only} - {"check", "ceilings", "peers"} or {*args.peers} - {*ON_GPU}:
+        parser.error(f"{', '.join(sorted(unknown))} unknown")
+    args.cases = fnmatch.filter(EVERY, args.cases)
+    return args
+
+
+def main(arguments):
+    args = parse(arguments)
+    from fastmlp import devices
+
+    found = devices.look()
+    problem = devices.problem_of(found)
+    if problem is not None:
+        sys.exit(f"gpu.py: {problem.message}")
+    result = describe() | {"device": found.name, "capability": found.capability, "driver": found.driver_version}
+    name = found.name.lower().replace(" ", "-")
+    path = os.path.join(args.output, f"gpu-{name}.json")
+    if "check" in args.only:
+        result["check"] = check()
+        save(result, path)
+    if "ceilings" in args.only:
+        lines, trouble = ask(["ceilings"], args.limit)
+        result["ceilings"] = lines[-1] if lines else trouble
+        print(json.dumps(result["ceilings"], indent=1))
+        save(result, path)
+    result["peers"] = {}
+    for peer in args.peers if "peers" in args.only else ():
+        lines, trouble = ask(["epochs", peer, args.samples, *args.cases], args.limit)
+        result["peers"][peer] = dict(lines)
+        if trouble:
+            print(f"{peer}: {trouble}")
+        save(result, path)
+    lines = [f"{found.name}, float32, device events, medians of {args.samples}; {result['date'][:10]}", ""]
+    lines += table(result)
+    print("\n".join(lines))
+    with open(os.path.join(args.output, f"gpu-{name}.md"), "w") as file:
+        file.write("\n".join(lines) + "\n")
+    if not result.get("check", {"passed": True})["passed"]:
+        sys.exit("gpu.py: the tests failed on the device")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        child(sys.argv[2:])
+    else:
+        main(sys.argv[1:])
