@@ -11,7 +11,7 @@ DEVICES = ("cpu", "cuda", "auto")
 LOWEST_CAPABILITY = (7, 5)
 INSTALL = "pip install 'fastmlp[cuda]'"
 
-# What "auto" adds to a training on the GPU: compiling the kernels in this process, and a host's part of an epoch.
+# What "auto" adds to a training on the GPU, guessed: compiling the kernels in this process, a host's part of an epoch.
 COMPILE_SECONDS = 15.0
 EPOCH_SECONDS = 300e-6
 
@@ -26,6 +26,7 @@ class Probe(NamedTuple):
     capability: tuple[int, int] = (0, 0)
     driver_version: int = 0  # of CUDA, times 1000
     toolkit: int = 0  # the same
+    broken: str = ""  # why CUDA Python or its compiler cannot be loaded
     error: str = ""  # of the driver, when it did not start
 
 
@@ -42,7 +43,9 @@ def look() -> Probe:
         return Probe()
     try:
         from cuda.bindings import driver, nvrtc
-
+    except ImportError as problem:
+        return Probe(installed=True, broken=str(problem))
+    try:
         error, *_ = driver.cuInit(0)
     except Exception:  # whichever way this version says that there is no driver's library
         return Probe(installed=True)
@@ -56,7 +59,7 @@ def look() -> Probe:
     try:
         major, minor = nvrtc.nvrtcVersion()[1:3]
     except Exception as problem:
-        return Probe(installed=True, driver=True, devices=devices, error=f"no CUDA compiler was found: {problem}")
+        return Probe(installed=True, driver=True, devices=devices, broken=str(problem))
     device = driver.cuDeviceGet(0)[1]
     attribute = driver.CUdevice_attribute
     capability = tuple(
@@ -74,6 +77,9 @@ def problem_of(probe: Probe) -> Problem | None:
     """What keeps networks from running on what a look has found; None if nothing does."""
     if not probe.installed:
         return Problem(f"CUDA Python is not installed; try {INSTALL}", False)
+    if probe.broken:
+        reason = " ".join(probe.broken.split())
+        return Problem(f"CUDA Python cannot be loaded ({reason}); try {INSTALL}", probe.devices > 0)
     if not probe.driver:
         return Problem("no NVIDIA driver was found; install one for your GPU, or check that libcuda.so is found", False)
     if probe.devices == 0:
@@ -87,23 +93,42 @@ def problem_of(probe: Probe) -> Problem | None:
         return Problem(f"{probe.name} has compute capability {found}; {lowest} is the lowest that is supported", True)
     if probe.driver_version // 1000 < probe.toolkit // 1000:
         driver, toolkit = (f"{v // 1000}.{v % 1000 // 10}" for v in (probe.driver_version, probe.toolkit))
-        return Problem(
-            f"the NVIDIA driver is for CUDA {driver}, older than the installed compiler's {toolkit}; install a newer "
-            f"driver, or the compiler for this one: pip install 'numba-cuda[cu{driver.split('.')[0]}]'",
-            True,
-        )
+        message = f"the NVIDIA driver is for CUDA {driver}, older than the installed compiler's {toolkit}"
+        other = ", or the compiler for this one: pip install 'numba-cuda[cu12]'" if driver.startswith("12.") else ""
+        return Problem(f"{message}; install a newer driver{other}", True)
     return None
 
 
 @functools.cache
+def visible_problem() -> Problem | None:
+    """What a look says, without anything being started on a GPU."""
+    if _simulated():
+        return None if importlib.util.find_spec("numba_cuda") is not None else problem_of(Probe())
+    return problem_of(look())
+
+
+def _simulated() -> bool:
+    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+
+
 def cuda_problem() -> Problem | None:
-    """What keeps networks from running on a GPU here; None if nothing does."""
-    if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"):
-        installed = importlib.util.find_spec("numba_cuda") is not None
-        return None if installed else problem_of(Probe())
-    problem = problem_of(look())
-    if problem is not None:
-        return problem
+    """What keeps networks from running on a GPU here; None if nothing does, and the GPU has been started."""
+    return visible_problem() or _start(os.getpid())
+
+
+_started_by: list[int] = []  # the process that has started the GPU
+
+
+@functools.cache
+def _start(process: int) -> Problem | None:
+    if _simulated():
+        return None
+    if _started_by and _started_by[0] != process:
+        return Problem(
+            "the GPU was started before this process was forked, which CUDA does not allow; start processes with "
+            "multiprocessing's 'spawn' or 'forkserver'",
+            True,
+        )
     try:
         from numba import cuda
 
@@ -111,6 +136,7 @@ def cuda_problem() -> Problem | None:
     except Exception as error:
         reason = " ".join(str(error).split())
         return Problem(f"the GPU could not be started ({reason}); another process may have filled its memory", True)
+    _started_by.append(process)
     return None
 
 
@@ -150,16 +176,18 @@ def choose(trainer: Any, examples: int, batch_size: int, epochs: int) -> str:
         On either device.
     examples, batch_size, epochs : int
     """
-    problem = cuda_problem()
-    if problem is not None:
-        if problem.there:
-            _tell(problem.message)
-        return "cpu"
     from fastmlp.cpu.trainer import seconds_an_epoch as on_cpu
+
+    problem, cpu = visible_problem(), epochs * on_cpu(trainer.sizes, trainer.dtype, examples)
+    compiled = type(trainer).__module__ == "fastmlp.cuda.trainer"
+    start = 0.0 if compiled else COMPILE_SECONDS
+    if problem is None and cpu > start:
+        problem = cuda_problem()
+    if problem is not None and problem.there:
+        _tell(problem.message)
+    if problem is not None or cpu < start:
+        return "cpu"
     from fastmlp.cuda.trainer import seconds_an_epoch as on_gpu
 
-    cpu = epochs * on_cpu(trainer.sizes, trainer.dtype, examples)
-    if cpu < COMPILE_SECONDS:
-        return "cpu"
-    gpu = COMPILE_SECONDS + epochs * (EPOCH_SECONDS + on_gpu(trainer.settings, examples, batch_size))
+    gpu = start + epochs * (EPOCH_SECONDS + on_gpu(trainer.settings, examples, batch_size))
     return "cuda" if gpu < cpu else "cpu"

@@ -1,6 +1,7 @@
 """MLPClassifier and MLPRegressor: scikit-learn's, on fastmlp's kernels."""
 
 import contextlib
+import warnings
 import weakref
 from collections.abc import Iterator
 from numbers import Integral, Real
@@ -141,7 +142,8 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
                 validation = self._validation(X, y, T, sample_weight, examples, eval_set)
                 if validation is not None and self.early_stopping and first:
                     validation.best = [W.copy() for W in self.coefs_], [b.copy() for b in self.intercepts_]
-                trainer = self._trainer(dtype, self.alpha if by_example else self.l2, by_example, examples.m)
+                l2 = self.alpha if by_example else self.l2
+                trainer = self._trainer(dtype, l2, by_example, examples.m, incremental)
                 fit_minibatches(self, trainer, examples, incremental, validation, report)
                 if validation is not None and validation.best is not None:
                     trainer.set_parameters(*validation.best)
@@ -248,7 +250,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             self.validation_curve_: list[float] = []
         return Validation(self, self._examples(X, y, T, weight), y)
 
-    def _trainer(self, dtype: np.dtype, l2=0.0, l2_per_example=False, examples=0) -> Any:
+    def _trainer(self, dtype: np.dtype, l2=0.0, l2_per_example=False, examples=0, incremental=False) -> Any:
         """The kernels' side of the network, with its weights; that of the partial_fit before, if it still fits.
 
         `examples` is how many it is to be trained with; with none, it is to predict only.
@@ -268,16 +270,22 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         )
         optimizer = getattr(self, "_optimizer", None) if training else None
         kept = None if optimizer is None else optimizer.trainer
-        if kept is not None and kept.settings == settings and kept.has_parameters(self.coefs_, self.intercepts_):
+        device = self.device
+        if device == "cuda" and not training and (problem := devices.cuda_problem()) is not None:
+            warnings.warn(f"device is 'cuda'; predicting on the CPU: {problem.message}", RuntimeWarning, stacklevel=3)
+            device = "cpu"
+        elif device == "auto":
+            device = "cpu"
+            if training:
+                looked_at = kept if kept is not None else devices.trainer_class("cpu")(*settings)
+                each = examples if self.solver in ("lbfgs", "gd") else self.batch_size
+                each = min(200 if each == "auto" else each, examples)
+                device = devices.choose(looked_at, examples, each, 1 if incremental else self.max_iter)
+        make = devices.trainer_class(device)
+        same = kept is not None and type(kept) is make and kept.settings == settings
+        if kept is not None and same and kept.has_parameters(self.coefs_, self.intercepts_):
             return kept
-        make = devices.trainer_class("cuda" if self.device == "cuda" and devices.cuda_problem() is None else "cpu")
         trainer = make(*settings)
-        if training and self.device == "auto":
-            whole = self.solver in ("lbfgs", "gd")
-            batch_size = examples if whole or self.batch_size != "auto" else min(200, examples)
-            batch_size = batch_size if whole or self.batch_size == "auto" else min(self.batch_size, examples)
-            if devices.choose(trainer, examples, batch_size, self.max_iter) == "cuda":
-                trainer = devices.trainer_class("cuda")(*settings)
         trainer.set_parameters(self.coefs_, self.intercepts_, training)
         return trainer
 
@@ -453,7 +461,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
         Threads; numba.get_num_threads() when not given. The result does not depend on it.
     device : {"cpu", "cuda", "auto"}, default="cpu"
         "cuda" is an NVIDIA GPU, with the extra `fastmlp[cuda]`; "auto" takes it where there is a usable one and the
-        fit is long enough to be faster there. Predictions of few rows are made on the CPU.
+        fit is long enough to be faster there. Predictions of few rows, and those after "auto", are made on the CPU.
 
     Attributes
     ----------
@@ -763,7 +771,7 @@ class MLPRegressor(RegressorMixin, _MLP):
         Threads; numba.get_num_threads() when not given. The result does not depend on it.
     device : {"cpu", "cuda", "auto"}, default="cpu"
         "cuda" is an NVIDIA GPU, with the extra `fastmlp[cuda]`; "auto" takes it where there is a usable one and the
-        fit is long enough to be faster there. Predictions of few rows are made on the CPU.
+        fit is long enough to be faster there. Predictions of few rows, and those after "auto", are made on the CPU.
 
     Attributes
     ----------

@@ -138,7 +138,7 @@ class Network:
         self._training = False
         self._one_row = (1, self._sizes[0])
         self._lock = threading.RLock()
-        self._trainer = self._make_trainer()
+        self._trainer = self._make_trainer(self._device)
         self._set_parameters(*self._start())
 
     @staticmethod
@@ -152,8 +152,8 @@ class Network:
             raise ValueError(f"sizes is {sizes!r}; at least two integers >= 1, the widths of the layers, are allowed")
         return tuple(int(n) for n in found)
 
-    def _make_trainer(self) -> Any:
-        make = devices.trainer_class(self._device)
+    def _make_trainer(self, device: str) -> Any:
+        make = devices.trainer_class(device)
         return make(self._sizes, self._activation, self._output, self._loss, self._l2, self._dtype, self._dropout)
 
     def _settle(self, examples: int, batch_size: int, epochs: int) -> None:
@@ -162,11 +162,10 @@ class Network:
             return
         device = devices.choose(self._trainer, examples, batch_size, epochs)
         if device != self._device:
-            parameters, moments = self._trainer.parameters(), self._trainer.moments()
-            self._device = device
-            self._trainer = self._make_trainer()
-            self._trainer.set_parameters(*parameters)
-            self._trainer.set_moments(moments)
+            trainer = self._make_trainer(device)
+            trainer.set_parameters(*self._trainer.parameters())
+            trainer.set_moments(self._trainer.moments())
+            self._device, self._trainer = device, trainer
 
     def _start(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         weights, biases = [], []
@@ -304,9 +303,11 @@ class Network:
         self._lock = threading.RLock()
         problem = devices.cuda_problem() if self._device == "cuda" else None
         if problem is not None:
-            warnings.warn(f"a network of a GPU goes on on the CPU: {problem.message}", RuntimeWarning, stacklevel=2)
+            if self._wanted_device != "auto":
+                message = f"a network of a GPU goes on on the CPU: {problem.message}"
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
             self._device = "cpu"
-        self._trainer = self._make_trainer()
+        self._trainer = self._make_trainer(self._device)
         self._trainer.set_parameters(*parameters)
         self._trainer.set_moments(moments)
 

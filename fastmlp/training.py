@@ -145,8 +145,8 @@ def train(
         raise ValueError(f"dropout is {network.dropout}; LBFGS allows 0.0 only, for its objective must not change")
     if network._training:
         raise RuntimeError("train was called by a callback of a training of the same network, which goes on after it")
-    network._settle(X.shape[0], batch_size, epochs)
     watch = Watch(network, settings)
+    network._settle(X.shape[0], batch_size, epochs)
     run = _lbfgs if isinstance(optimizer, LBFGS) else _descend
     with _progress_bar(settings.progress, epochs, X.shape[0]) as bar:
         try:

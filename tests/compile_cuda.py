@@ -19,11 +19,11 @@ import numpy as np
 from numba import cuda
 from numba.cuda import dispatcher
 from numba.cuda import types as kinds
-from numba.cuda.np.numpy_support import from_dtype
 
 from fastmlp.cuda import epoch, launch, layout, reduction
 
 WORDS = ("fma.rn", "cp.async.cg", "ld.shared.v", ".f64", "atom.", "red.release", "ld.acquire")
+TABLE_BYTES = 4096  # of shared memory, for a network of a few layers
 
 
 def ptxas():
@@ -37,8 +37,7 @@ def ptxas():
 def signature(real, numbers=0):
     """What a kernel of epoch.py is called with, behind so many integers."""
     real = kinds.float32 if real is np.float32 else kinds.float64
-    tables = [from_dtype(t) for t in (layout.STEP, layout.STAGE, layout.OPERATION, layout.LAYER)]
-    arrays = [*tables, real, real, real, kinds.uint8, kinds.int32, kinds.float64, kinds.float64, kinds.uint32]
+    arrays = [kinds.int64, real, real, real, kinds.uint8, kinds.int32, kinds.float64, kinds.float64, kinds.uint32]
     return kinds.void(*[kinds.int64] * numbers, *(kinds.Array(kind, 1, "C") for kind in arrays))
 
 
@@ -47,7 +46,7 @@ def kernels():
     for real in (np.float32, np.float64):
         size = np.dtype(real).itemsize
         for shape in layout.shapes(real):
-            shared = layout.CHUNK_BYTES + layout.ring_size(shape, real) * size
+            shared = TABLE_BYTES + layout.ring_size(shape, real) * size
             for resident in (False, True) if shape in layout.resident_shapes(real) else (False,):
                 name = f"epoch {'in one block ' if resident else ''}{shape.rows}x{shape.columns} {real.__name__}"
                 bounds = shape.threads, epoch.blocks_of(real, shape, resident)

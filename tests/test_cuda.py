@@ -39,7 +39,6 @@ from fastmlp.cuda.ptx import SIMULATED  # noqa: E402
 
 pytestmark = [
     pytest.mark.usefixtures("quick_simulator"),
-    pytest.mark.filterwarnings("ignore:Grid size"),
     pytest.mark.filterwarnings("ignore:overflow encountered"),
 ]
 
@@ -164,6 +163,43 @@ def test_chunks(monkeypatch):
     assert_lecture(twin, X, T)
 
 
+class ReplayedGraph:
+    """A CUDA graph for the simulator, which has none: what it records runs when it is launched."""
+
+    def __init__(self, record, keep):
+        self.record = record
+
+    def launch(self, stream):
+        self.record(stream)
+
+
+@pytest.mark.parametrize("chunk_rows", (100, 4))
+def test_graphs(monkeypatch, force, chunk_rows):
+    """Graphs of several minibatches and of one, over more than one epoch, with a last minibatch that is not full."""
+    if SIMULATED:
+        monkeypatch.setattr(launch, "Graph", ReplayedGraph)
+        monkeypatch.setattr(trainer, "CHUNK_ROWS", chunk_rows)
+    force(layout.SHAPES[0], 1, launch.GRAPH)
+    net = network((6, 18, 3), activation="tanh", l2=0.02, dtype="float64")
+    X, T = data(net, 41)
+    one = trainer.Trainer(net.sizes, net.activation, net.output, net.loss, net.l2, net.dtype, 0.0)
+    one.set_parameters(net.weights, net.biases)
+    epochs = one.epochs(X, T, None, {"rule": "descent"}, 6)
+    epochs.launch.mode, epochs.launch._recorded = launch.GRAPH, 3 * epochs.chunks_each
+    for epoch in range(2):
+        if epoch:
+            weights, biases = one.parameters()
+            one._model = cuda_data.zeros(one._model.size, one.dtype)  # as when the optimizer's state is made anew
+            one.set_parameters(weights, biases)
+        epochs.begin(learning_rate=0.5)
+        epochs.run(2 * epochs.chunks_each)
+        epochs.run(epochs.chunks)
+    expected = reference.train(lecture(net), X, T, reference.SGD(0.5), 2, batch_size=6)
+    assert_close(one.parameters()[0], expected.net.weights, 1e-12)
+    assert epochs.objective() == pytest.approx(expected.objective[1], rel=1e-12)
+    assert {chunks for _, chunks in epochs.launch._graphs} == {n * epochs.chunks_each for n in (1, 2, 3)}
+
+
 # training
 
 
@@ -242,15 +278,19 @@ def test_same_bits_again():
 
 def test_poisoned_room(force):
     """What an earlier chunk has left is never read: all but the padding may be NaN when an epoch begins."""
-    for split, mode in ((0, launch.COOPERATIVE), (9, STAGES)):
+    for split, mode, dtype, limit in (
+        (0, launch.COOPERATIVE, "float32", None),
+        (9, STAGES, "float32", 1.0),
+        (1, STAGES, "float64", None),
+    ):
         force(layout.SHAPES[0], split, mode)
-        net = network((6, 18, 9, 3), activation="tanh", l2=0.02)
+        net = network((6, 18, 9, 3), activation="tanh", l2=0.02, dtype=dtype)
         X, T = data(net, 21)
         sums, weights = [], []
         for poison in (False, True):
             one = trainer.Trainer(net.sizes, net.activation, net.output, net.loss, net.l2, net.dtype, 0.0)
             one.set_parameters(net.weights, net.biases)
-            epochs = one.epochs(X, T, None, {"rule": "descent"}, 9)
+            epochs = one.epochs(X, T, None, {"rule": "descent", "max_norm": limit}, 9)
             if poison:
                 fill_with_nan(epochs)
             epochs.begin(learning_rate=0.5)
@@ -271,7 +311,14 @@ def fill_with_nan(epochs):
             places.append((place, l["out_stride"], l["n_out"], place + found.rows * l["out_stride"]))
     for begin, stride, columns, end in places:
         room[begin:end].reshape(-1, stride)[:, :columns] = np.nan
+    top = found.layers[-1]
+    T = room[step["targets"] :][: found.rows * top["out_stride"]]
+    T.reshape(-1, top["out_stride"])[:, : top["n_out"]] = np.nan
     room[step["row_weights"] : step["row_weights"] + found.rows] = np.nan
+    if "gradients" in found.places:
+        ones = ([np.ones_like(array) for array in arrays] for arrays in epochs.trainer.parameters())
+        entries = epochs.trainer._flat(*ones) > 0
+        room[step["gradients"] :][: step["slices"] * entries.size].reshape(-1, entries.size)[:, entries] = np.nan
     epochs.launch.room.copy_to_device(room)
 
 
@@ -296,6 +343,21 @@ def test_inputs():
         twins.append(gpu(net))
         twins[-1].train(x, t, optimizer=fastmlp.SGD(0.5), batch_size=5, epochs=1)
         assert np.array_equal(twins[-1].forward(x), twins[0].forward(X))
+    assert same_bits(*twins)
+
+
+def test_other_inputs(tmp_path):
+    """Frames, objects, booleans, memory maps, one row, and more examples a minibatch than there are."""
+    pd = pytest.importorskip("pandas")
+    net = network((3, 4, 2), output="softmax", loss="log_loss")
+    X = np.random.default_rng(4).integers(0, 2, (9, 3)).astype(np.float32)
+    np.save(tmp_path / "X.npy", X)
+    y = X[:, 0] > 0
+    twins = [gpu(net) for _ in range(5)]
+    others = (X, pd.DataFrame(X), X.astype(object), X > 0, np.load(tmp_path / "X.npy", mmap_mode="r"))
+    for twin, x in zip(twins, others, strict=True):
+        twin.train(x, y, optimizer=fastmlp.SGD(0.5), batch_size=50, epochs=2)
+        assert np.array_equal(twin.forward(x[:1]), twins[0].forward(X[:1]))
     assert same_bits(*twins)
 
 
@@ -364,6 +426,23 @@ def test_not_finite():
     assert all(map(np.array_equal, before, net.weights))
 
 
+def test_a_look_at_other_data_hides_no_divergence():
+    """Passes that change nothing say nothing of the weights."""
+    net = network((4, 3, 2))
+    X, T = data(net, 9)
+    one = trainer.Trainer(net.sizes, net.activation, net.output, net.loss, net.l2, net.dtype, 0.0)
+    one.set_parameters(net.weights, net.biases)
+    with np.errstate(all="ignore"):
+        epochs = one.epochs(X, T, None, {"rule": "descent"}, 3)
+        epochs.begin(learning_rate=np.inf)
+        epochs.run(epochs.chunks)
+        assert not np.isfinite(epochs.objective()) and not one.is_finite()
+        look = one.epochs(X, T, None, {"rule": "evaluate"}, 9)
+        look.run(look.chunks)
+        look.mean_loss()
+    assert not one.is_finite()
+
+
 def test_divergence():
     """Training that leaves the finite numbers says so and keeps the last finite weights."""
     net = gpu(network((4, 3, 2), output="identity"))
@@ -392,7 +471,9 @@ def test_regressor(loss):
 
 
 def test_classifier():
-    """Early stopping, weights and a binary target, fitted as on the CPU; a fit on the GPU is pickled and cloned."""
+    """Early stopping, weights and a binary target, fitted as on the CPU, partial_fit too; and a fit is pickled."""
+    import pickle
+
     r = np.random.default_rng(7)
     X, y = r.random((40, 4)), r.integers(0, 2, 40)
     fits = []
@@ -406,6 +487,8 @@ def test_classifier():
             fits.append(model.fit(X, y))
     np.testing.assert_allclose(fits[1].validation_curve_, fits[0].validation_curve_, rtol=1e-9)
     np.testing.assert_allclose(fits[1].predict_proba(X), fits[0].predict_proba(X), rtol=1e-9)
+    copy = pickle.loads(pickle.dumps(fits[1]))
+    np.testing.assert_array_equal(copy.predict_proba(X), fits[1].predict_proba(X))
     models = [fastmlp.MLPClassifier((5,), random_state=0, device=device) for device in ("cpu", "cuda")]
     for model in models:
         model.partial_fit(X, y, classes=[0, 1]).partial_fit(X, y)

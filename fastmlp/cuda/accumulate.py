@@ -189,7 +189,7 @@ def make_accumulate(real: type, shape: Shape, resident: bool):
 
 @functools.cache
 def make_whole(real: type, threads: int):
-    """(measure, update_all): what is done when U and V are whole, four parameters a thread."""
+    """(measure, update_all): what is done when U and V are whole, operation.task_rows parameters a thread."""
     open_rule, update = make_update(real)
     zero = real(0)
 
@@ -202,13 +202,13 @@ def make_whole(real: type, threads: int):
         return u
 
     @device
-    def measure(work, chunk, row):
+    def measure(work, operation, chunk, row):
         """The squared length of this task's part of U / m + l2 W and V / m, into its slot of norms."""
         step = work.step
         scale = work.sums[step.rates + 2 * chunk[MINIBATCH]]
         l2, length = penalty(work, chunk), 0.0
-        for n in range(4):
-            p = (row * 4 + n) * threads + thread()
+        for n in range(operation.task_rows):
+            p = (row * operation.task_rows + n) * threads + thread()
             if p < step.parameters:
                 gradient = float(total(work, p)) * scale
                 if p < step.weights_end:
@@ -229,13 +229,13 @@ def make_whole(real: type, threads: int):
         return step.max_norm / length if length > step.max_norm else 1.0
 
     @device
-    def update_all(work, chunk, row):
+    def update_all(work, operation, chunk, row):
         """Eq. 12 and 13 for this task's parameters; with the rule STORE their sums go to the first slice."""
         step = work.step
         shrink = shortening(work) if step.n_norms > 0 else 1.0
         rule, squares, finite = open_rule(work, chunk, shrink), 0.0, True
-        for n in range(4):
-            p = (row * 4 + n) * threads + thread()
+        for n in range(operation.task_rows):
+            p = (row * operation.task_rows + n) * threads + thread()
             if p < step.parameters:
                 u = total(work, p)
                 if step.rule == STORE:

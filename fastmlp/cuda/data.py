@@ -12,15 +12,41 @@ import numpy as np
 from numba import cuda
 
 from fastmlp.cuda.layout import BYTES, LABELS, REALS, SPARSE
+from fastmlp.cuda.ptx import SIMULATED
 from fastmlp.inputs import is_sparse
 
 BLOCK_BYTES = 1 << 25  # converted and copied at a time
 SHARE = 0.8  # of the free memory that data may fill
+WINDOW_BYTES = 1 << 28  # of a window, in pinned memory, at the most
 
 
 def free_bytes() -> int:
     """Free memory of the device."""
-    return int(min(cuda.current_context().get_memory_info()[0], 1 << 62))
+    context = cuda.current_context()
+    if not SIMULATED:
+        context.deallocations.clear()  # what is to be freed counts as free
+    return int(min(context.get_memory_info()[0], 1 << 62))
+
+
+def empty(size: int, kind: Any) -> Any:
+    """An array on the device, with whatever is there."""
+    try:
+        return cuda.device_array(size, kind)
+    except Exception as error:
+        if "OUT_OF_MEMORY" not in str(error):
+            raise
+        needed, free = size * np.dtype(kind).itemsize / 1e9, free_bytes() / 1e9
+        raise MemoryError(
+            f"the GPU has {free:.2f} GB of free memory; {needed:.2f} GB more are needed. Try a smaller network or "
+            f"batch_size, or device='cpu'"
+        ) from None
+
+
+def zeros(size: int, kind: Any) -> Any:
+    """An array of zeros on the device."""
+    array = empty(size, kind)
+    cuda.cudadrv.driver.device_memset(array, 0, size * np.dtype(kind).itemsize)
+    return array
 
 
 class Columns(NamedTuple):
@@ -58,10 +84,10 @@ class Arrays:
         self.places["indptr"] = self.places["labels"] + (0 if dense else rows)
         self.places["columns"] = self.places["indptr"] + (rows + 1 if columns.x_kind == SPARSE else 0)
         integers = self.places["columns"] + (stored if columns.x_kind == SPARSE else 0)
-        self.reals = cuda.device_array(max(1, x_numbers + dense * t_numbers), columns.real)
-        self.bytes = cuda.device_array(max(1, rows * columns.n_in if columns.x_kind == BYTES else 0), np.uint8)
-        self.integers = cuda.device_array(max(1, integers), np.int32)
-        self.weights = cuda.device_array(max(1, (weighted + offset) * rows), np.float64)
+        self.reals = empty(max(1, x_numbers + dense * t_numbers), columns.real)
+        self.bytes = empty(max(1, rows * columns.n_in if columns.x_kind == BYTES else 0), np.uint8)
+        self.integers = empty(max(1, integers), np.int32)
+        self.weights = empty(max(1, (weighted + offset) * rows), np.float64)
 
     def put(self, name: str, place: int, values: np.ndarray, stream: Any = 0) -> None:
         """Copy values to a place of one of the arrays."""
@@ -91,6 +117,9 @@ class Data:
         if is_sparse(X) and not X.has_canonical_format:
             self.X = X.copy()
             self.X.sum_duplicates()  # a row's entries are written at once
+        if max(X.shape[0] + 1, getattr(self.X, "nnz", 0)) >= 1 << 31:
+            stored = getattr(self.X, "nnz", "no")
+            raise ValueError(f"X has {X.shape[0]} rows and {stored} stored values; a GPU takes fewer than 2^31 of each")
         self.columns = Columns.of(self.X, T, weights, offsets, np.dtype(real))
         self.resident, self.bounds, self.ordered = len(bounds) == 2, bounds, ordered
         self.order: np.ndarray | None = None
@@ -121,10 +150,6 @@ class Data:
         fields |= {"has_targets": self.T is not None, "weighted": self.weights is not None}
         return fields | {"has_offsets": self.offsets is not None, "ordered": self.resident and self.ordered}
 
-    def bytes_needed(self) -> int:
-        """Of the device's memory."""
-        return sum(a.size * a.dtype.itemsize for arrays in self.arrays for a in self._parts(arrays))
-
     def _fill(self, arrays: Arrays) -> None:
         """Copy everything to the device, block by block."""
         X, T, columns = self.X, self.T, self.columns
@@ -153,13 +178,13 @@ class Data:
         with np.errstate(over="ignore"):  # the kernels find what is not finite
             return np.ascontiguousarray(values, self.columns.real).ravel()
 
-    def begin(self, order: np.ndarray | None) -> None:
-        """Take the order of the next pass."""
+    def begin(self, order: np.ndarray | None, stream: Any) -> None:
+        """Take the order of the next pass, behind what is on the stream."""
         if not self.ordered:
             return
         assert order is not None
         if self.resident:
-            self.arrays[0].put("integers", 0, order.astype(np.int32))
+            self.arrays[0].put("integers", 0, order.astype(np.int32), stream)
         else:
             self.order = order
             self._loaded = [-1, -1]

@@ -19,16 +19,20 @@ from fastmlp.cuda.layout import (
     ACCUMULATE,
     ACCUMULATE_BIAS,
     BACKWARD,
-    CHUNK_BYTES,
     FORWARD,
     GATHER,
+    LAYER,
     MEASURE,
+    OPERATION,
     OUTPUT_DELTA,
+    STAGE,
+    STEP,
     UPDATE,
     Shape,
+    blocks_each,
     ring_size,
 )
-from fastmlp.cuda.ptx import arrive, arrived, thread
+from fastmlp.cuda.ptx import arrive, arrived, quotient, records, seen, thread
 from fastmlp.cuda.work import BARRIERS, EXAMPLES, IN_MINIBATCH, MINIBATCH, NUMBER, OFFSET, PARITY, Work
 
 ARRIVALS, BASE = range(2)  # counters: blocks at the barrier; the first chunk of the graph that runs
@@ -38,9 +42,9 @@ ARRIVALS, BASE = range(2)  # counters: blocks at the barrier; the first chunk of
 def open_chunk(chunk, step, number):
     """Write down what is known of the chunk of a number; all threads of the block call it."""
     if thread() == 0:
-        minibatch = number // step.chunks_each
+        minibatch = quotient(number, step.chunks_each)
         in_minibatch = min(step.batch_size, step.m - minibatch * step.batch_size)
-        offset = number % step.chunks_each * step.chunk_rows
+        offset = (number - minibatch * step.chunks_each) * step.chunk_rows
         chunk[NUMBER], chunk[MINIBATCH], chunk[OFFSET] = number, minibatch, offset
         chunk[EXAMPLES] = min(step.chunk_rows, in_minibatch - offset)
         chunk[IN_MINIBATCH], chunk[PARITY] = in_minibatch, number % 2
@@ -68,9 +72,10 @@ def make_task(real: type, shape: Shape, resident: bool):
             open_chunk(chunk, step, number + operation.ahead)
             row, column, part = task - operation.first_task, 0, 0
             if not stage.fused:
-                column = row % operation.columns
-                part = row // (operation.columns * operation.rows)
-                row = row // operation.columns % operation.rows
+                tile = quotient(row, operation.columns)
+                column = row - tile * operation.columns
+                part = quotient(tile, operation.rows)
+                row = tile - part * operation.rows
             if operation.kind == GATHER:
                 if chunk[NUMBER] < step.to_chunk and row * operation.task_rows < chunk[EXAMPLES]:
                     gather(work, operation, chunk, row * operation.task_rows)
@@ -87,9 +92,9 @@ def make_task(real: type, shape: Shape, resident: bool):
                     elif operation.kind == ACCUMULATE_BIAS:
                         accumulate_bias(work, operation, chunk, column, part)
                     elif operation.kind == MEASURE:
-                        measure(work, chunk, row)
+                        measure(work, operation, chunk, row)
                     elif operation.kind == UPDATE:
-                        update_all(work, chunk, row)
+                        update_all(work, operation, chunk, row)
                     else:
                         output(work, operation.layer, chunk, row)
                     column += 1
@@ -109,17 +114,43 @@ def barrier(counters, chunk):
     cuda.syncthreads()
     if thread() == 0:
         chunk[BARRIERS] += 1
-        cuda.threadfence()
+        awaited = chunk[BARRIERS] * cuda.gridDim.x
         arrive(counters, ARRIVALS)
-        while arrived(counters, ARRIVALS) < chunk[BARRIERS] * cuda.gridDim.x:
+        while seen(counters, ARRIVALS) < awaited:
             pass
-        cuda.threadfence()
+        arrived(counters, ARRIVALS)
     cuda.syncthreads()
 
 
 def blocks_of(real: type, shape: Shape, resident: bool) -> int:
-    """Blocks that are to fit on a multiprocessor, as many as the registers of their sums allow."""
-    return 1 if resident or real is np.float64 or shape.rows_each == 8 else 2
+    """Blocks of a kernel that are to fit on a multiprocessor."""
+    return 1 if resident else blocks_each(real, shape)
+
+
+@functools.cache
+def make_tables(real: type):
+    """The function that brings a kernel's tables to shared memory, where reading them costs little."""
+    number_type = from_dtype(np.dtype(real))
+    step_type, stage_type, operation_type, layer_type = map(from_dtype, (STEP, STAGE, OPERATION, LAYER))
+    size, before = np.dtype(real).itemsize, STEP.itemsize // 8
+
+    @device
+    def open_tables(tables):
+        """(steps, stages, operations, layers, chunk, ring, partial), all in shared memory; the step is steps[1]."""
+        words = cuda.shared.array(0, types.int64)
+        for n in range(thread(), tables.size, cuda.blockDim.x):
+            words[before + n] = tables[n]
+        cuda.syncthreads()
+        steps = records(cuda.shared.array(0, step_type))
+        step = steps[1]
+        stages = records(cuda.shared.array(0, stage_type))[step.stages_at :]
+        operations = records(cuda.shared.array(0, operation_type))[step.operations_at :]
+        layers = records(cuda.shared.array(0, layer_type))[step.layers_at :]
+        ring = cuda.shared.array(0, number_type)[step.ring_at // size :]
+        partial = cuda.shared.array(0, types.float64)[step.ring_at // 8 :]
+        return steps, stages, operations, layers, words, ring, partial
+
+    return open_tables
 
 
 @functools.cache
@@ -128,19 +159,13 @@ def make_epoch(real: type, shape: Shape, resident: bool):
 
     resident: one block copies model and room to shared memory, works there, and writes the model back.
     """
-    run_task = make_task(real, shape, resident)
-    threads, ring_numbers = shape.threads, ring_size(shape, real)
-    number_type, zero = from_dtype(np.dtype(real)), real(0)
-    before_ring, before_partial = CHUNK_BYTES // np.dtype(real).itemsize, CHUNK_BYTES // 8
-    blocks = blocks_of(real, shape, resident)
+    run_task, open_tables = make_task(real, shape, resident), make_tables(real)
+    threads, ring_numbers, zero = shape.threads, ring_size(shape, real), real(0)
 
-    @kernel(threads, blocks)
-    def epoch(steps, stages, operations, layers, model, room, data, byte_data, integers, weights, sums, counters):
-        step = steps[0]
-        chunk = cuda.shared.array(0, types.int64)
-        ring = cuda.shared.array(0, number_type)[before_ring:]
-        partial = cuda.shared.array(0, types.float64)[before_partial:]
-        own_model, own_room = model, room
+    @kernel(threads, blocks_of(real, shape, resident))
+    def epoch(tables, model, room, data, byte_data, integers, weights, sums, counters):
+        steps, stages, operations, layers, chunk, ring, partial = open_tables(tables)
+        step, own_model, own_room = steps[1], model, room
         if resident:
             own_model = ring[ring_numbers : ring_numbers + model.size]
             own_room = ring[ring_numbers + model.size : ring_numbers + model.size + room.size]
@@ -148,10 +173,10 @@ def make_epoch(real: type, shape: Shape, resident: bool):
                 own_model[n] = model[n]
             for n in range(thread(), room.size, threads):
                 own_room[n] = zero
-            cuda.syncthreads()
         work = Work(step, layers, own_model, own_room, ring, partial, data, byte_data, integers, weights, sums)
         if thread() == 0:
             chunk[BARRIERS] = 0
+        cuda.syncthreads()
         number, s = step.from_chunk, 0
         while number < step.to_chunk:
             while s < step.n_stages:
@@ -160,7 +185,7 @@ def make_epoch(real: type, shape: Shape, resident: bool):
                 if stage.last_only and number % step.chunks_each < step.chunks_each - 1:
                     continue
                 task = cuda.blockIdx.x
-                while task < stage.tasks:  # a range would keep its end and step in registers
+                while task < stage.tasks:
                     run_task(work, chunk, operations, stage, task, number)
                     task += cuda.gridDim.x
                 if not resident:
@@ -177,21 +202,13 @@ def make_epoch(real: type, shape: Shape, resident: bool):
 @functools.cache
 def make_stage(real: type, shape: Shape):
     """The kernel for one stage of the chunk counters[BASE] + number, a block a task."""
-    run_task = make_task(real, shape, False)
-    number_type = from_dtype(np.dtype(real))
-    before_ring, before_partial = CHUNK_BYTES // np.dtype(real).itemsize, CHUNK_BYTES // 8
-    blocks = blocks_of(real, shape, False)
+    run_task, open_tables = make_task(real, shape, False), make_tables(real)
 
-    @kernel(shape.threads, blocks)
-    def one_stage(
-        s, number, steps, stages, operations, layers, model, room, data, byte_data, integers, weights, sums, counters
-    ):
-        step, stage = steps[0], stages[s]
-        chunk = cuda.shared.array(0, types.int64)
-        ring = cuda.shared.array(0, number_type)[before_ring:]
-        partial = cuda.shared.array(0, types.float64)[before_partial:]
-        work = Work(step, layers, model, room, ring, partial, data, byte_data, integers, weights, sums)
-        run_task(work, chunk, operations, stage, cuda.blockIdx.x, counters[BASE] + number)
+    @kernel(shape.threads, blocks_of(real, shape, False))
+    def one_stage(s, number, tables, model, room, data, byte_data, integers, weights, sums, counters):
+        steps, stages, operations, layers, chunk, ring, partial = open_tables(tables)
+        work = Work(steps[1], layers, model, room, ring, partial, data, byte_data, integers, weights, sums)
+        run_task(work, chunk, operations, stages[s], cuda.blockIdx.x, counters[BASE] + number)
 
     return one_stage
 

@@ -6,7 +6,7 @@ from numba import cuda
 
 from fastmlp.cuda.compiling import device
 from fastmlp.cuda.layout import BYTES, LABELS, SPARSE
-from fastmlp.cuda.ptx import thread
+from fastmlp.cuda.ptx import quotient, thread
 from fastmlp.cuda.work import EXAMPLES, MINIBATCH, OFFSET, PARITY
 
 
@@ -29,11 +29,11 @@ def make_gather(real):
         the task, which no other block has. operation.lanes threads share a row.
         """
         step, room = work.step, work.room
-        bottom, top = work.layers[0], work.layers[len(work.layers) - 1]
+        bottom, top = work.layers[0], work.layers[step.n_layers - 1]
         begin = chunk[MINIBATCH] * step.batch_size + chunk[OFFSET]
         end = min(row + operation.task_rows, chunk[EXAMPLES])
-        line, lane = thread() // operation.lanes, thread() % operation.lanes
-        lines = cuda.blockDim.x // operation.lanes
+        line = quotient(thread(), operation.lanes)
+        lane, lines = thread() - line * operation.lanes, quotient(cuda.blockDim.x, operation.lanes)
         finite = True
         for r in range(row + line, end, lines):
             example = example_at(work, begin + r)

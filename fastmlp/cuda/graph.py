@@ -15,34 +15,42 @@ def _checked(answer: tuple[Any, ...]) -> Any:
 
 
 class Graph:
-    """What `record` launches on a stream, to be launched again.
+    """What `record` launches on a stream that it is given, to be launched as one on another.
 
     Parameters
     ----------
-    stream : numba.cuda stream
-        Not the default one; `record` launches on it, and so does `launch`.
     record : callable
-        Its kernels have been launched before: loading one cannot be recorded.
+        Its kernels have been launched before: loading one cannot be recorded. Nothing of it runs yet.
+    keep : object
+        What the recorded kernels read and write, to stay alive as long as the graph.
     """
 
-    def __init__(self, stream: Any, record: Callable[[], None]):
+    def __init__(self, record: Callable[[Any], Any], keep: Any):
         from cuda.bindings import driver
+        from numba import cuda
 
-        self._driver, self._stream = driver, driver.CUstream(int(stream.handle))
-        mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        _checked(driver.cuStreamBeginCapture(self._stream, mode))
+        self._driver, self._keep = driver, keep
+        # a stream that nothing else waits for, so that other threads' copies do not meet the recording
+        stream = _checked(driver.cuStreamCreate(driver.CUstream_flags.CU_STREAM_NON_BLOCKING))
         try:
-            record()
+            with cuda.defer_cleanup():  # nor is memory freed in it
+                _checked(driver.cuStreamBeginCapture(stream, driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED))
+                try:
+                    record(cuda.external_stream(int(stream)))
+                except BaseException:
+                    driver.cuStreamEndCapture(stream)
+                    raise
+                graph = _checked(driver.cuStreamEndCapture(stream))
+            try:
+                self._executable = _checked(driver.cuGraphInstantiate(graph, 0))
+            finally:
+                _checked(driver.cuGraphDestroy(graph))
         finally:
-            graph = _checked(driver.cuStreamEndCapture(self._stream))
-        try:
-            self._executable = _checked(driver.cuGraphInstantiate(graph, 0))
-        finally:
-            _checked(driver.cuGraphDestroy(graph))
+            driver.cuStreamDestroy(stream)
 
-    def launch(self) -> None:
-        """Start it once more."""
-        _checked(self._driver.cuGraphLaunch(self._executable, self._stream))
+    def launch(self, stream: Any) -> None:
+        """Start it on a stream."""
+        _checked(self._driver.cuGraphLaunch(self._executable, self._driver.CUstream(int(stream.handle))))
 
     def __del__(self) -> None:
         if hasattr(self, "_executable"):

@@ -2,15 +2,16 @@
 
 import functools
 import math
+import warnings
 from typing import Any
 
 import numpy as np
 from numba import cuda
 
-from fastmlp.cuda.data import Arrays
+from fastmlp.cuda.data import Arrays, zeros
 from fastmlp.cuda.epoch import advance, make_epoch, make_stage
 from fastmlp.cuda.graph import Graph
-from fastmlp.cuda.layout import CHUNK_BYTES, Machine, Plan, ring_size
+from fastmlp.cuda.layout import Machine, Plan, shared_bytes, tables
 from fastmlp.cuda.ptx import SIMULATED
 
 # A chunk that takes longer than this is launched stage by stage, in a graph: a kernel for each costs about what a
@@ -67,83 +68,114 @@ class Launch:
     def __init__(self, plan: Plan, real: type, model: Any, step: np.ndarray, more_room: int = 0, more_sums: int = 0):
         self.plan, self.real, self.model, self.step = plan, real, model, step
         self.mode = STAGES if SIMULATED and mode_of(plan) == GRAPH else mode_of(plan)
-        self.room = cuda.device_array(max(1, plan.room + more_room), real)
-        cuda.cudadrv.driver.device_memset(self.room, 0, self.room.size * self.room.dtype.itemsize)
+        self.room = zeros(max(1, plan.room + more_room), real)
         self.sums = cuda.to_device(np.zeros(plan.sums + more_sums))
         self.stream = cuda.stream()
-        self.tables = [cuda.to_device(table) for table in (step, plan.stages, plan.operations, plan.layers)]
+        self.tables = cuda.to_device(self._tables())
         self.counters = cuda.to_device(np.zeros(2, np.uint32))
-        self.shared_bytes = CHUNK_BYTES + ring_size(plan.shape, real) * self.room.dtype.itemsize
-        if plan.resident:
-            self.shared_bytes += (model.size + self.room.size) * self.room.dtype.itemsize
+        self.shared_bytes = shared_bytes(plan, real, model.size + self.room.size if plan.resident else 0)
         self._grid = 0
         self._kernel: Any = None
-        self._graphs: dict[int, tuple[Graph, Arrays]] = {}
+        self._configured: dict[Any, Any] = {}
+        self._graphs: dict[tuple[int, int], Graph] = {}
         each = int(step[0]["chunks_each"])
         self._recorded = each * max(1, math.ceil(RECORDED_SECONDS / plan.seconds / each))
+
+    def use(self, model: Any) -> None:
+        """Work on another array of the same size from here on."""
+        if model is not self.model:
+            assert model.size == self.model.size
+            self.model = model
+            self._graphs.clear()
 
     def run(self, first: int, last: int, arrays: Arrays) -> None:
         """Do the chunks first <= number < last of an epoch; they follow on the stream."""
         self.step[0]["from_chunk"], self.step[0]["to_chunk"] = first, last
         for name, place in arrays.places.items():
             self.step[0][name] = place
-        self.tables[0].copy_to_device(self.step)
-        self.counters.copy_to_device(np.array([0, first], np.uint32))
+        self.tables.copy_to_device(self._tables(), stream=self.stream)
+        self.counters.copy_to_device(np.array([0, first], np.uint32), stream=self.stream)
         if self.mode in (ALONE, COOPERATIVE):
             arguments = self._arguments(arrays)
             if self._kernel is None:
                 self._kernel, self._grid = self._compile(arguments)
-            self._kernel[self._grid, self.plan.shape.threads, self.stream, self.shared_bytes](*arguments)
+            self._start(self._kernel, self._grid, self.plan.shape.threads, self.stream, self.shared_bytes)(*arguments)
             return
-        self._stages(0, self.plan.first_stages, first, 0, arrays)
+        self._stages(0, self.plan.first_stages, first, 0, arrays, self.stream)
         number, each = first, int(self.step[0]["chunks_each"])
         if self.mode == GRAPH and first % each == 0:
-            if id(arrays) not in self._graphs and number + each + self._recorded <= last:
-                number = self._directly(number, number + each, arrays)  # a kernel is loaded before it is recorded
-                self._graphs[id(arrays)] = Graph(self.stream, lambda: self._record(arrays)), arrays
-            while id(arrays) in self._graphs and number + self._recorded <= last:
-                self._graphs[id(arrays)][0].launch()
-                number += self._recorded
-        self._directly(number, last, arrays)
+            many = min(self._recorded, (last - first) // each * each)
+            for chunks in (many, each):
+                while chunks and number + chunks <= last:
+                    number = self._graph(chunks, number, arrays)
+        self._directly(number, last, arrays, self.stream)
+
+    def _graph(self, chunks: int, number: int, arrays: Arrays) -> int:
+        """Do so many chunks by a graph, or, where there is none yet, a minibatch from here; returns what is next."""
+        key = id(arrays), chunks
+        if key in self._graphs:
+            self._graphs[key].launch(self.stream)
+            return number + chunks
+        done = self._directly(number, number + int(self.step[0]["chunks_each"]), arrays, self.stream)
+        keep = arrays, self.model, self.room
+        self._graphs[key] = Graph(lambda stream: self._directly(0, chunks, arrays, stream), keep)
+        return done
+
+    def _start(self, kernel: Any, grid: int, threads: int, stream: Any, shared_bytes: int) -> Any:
+        """A kernel configured to be launched, without the advice that a grid of few blocks leaves a device idle."""
+        if SIMULATED:
+            return kernel[grid, threads, stream, shared_bytes]
+        key = id(kernel), grid, int(stream.handle)
+        if key not in self._configured:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Grid size")
+                self._configured[key] = kernel[grid, threads, stream, shared_bytes]
+        return self._configured[key]
+
+    def _tables(self) -> np.ndarray:
+        return tables(self.step, self.plan.stages, self.plan.operations, self.plan.layers)
 
     def _arguments(self, arrays: Arrays) -> tuple[Any, ...]:
         data = arrays.reals, arrays.bytes, arrays.integers, arrays.weights
-        return (*self.tables, self.model, self.room, *data, self.sums, self.counters)
+        return (self.tables, self.model, self.room, *data, self.sums, self.counters)
 
     def _compile(self, arguments: tuple[Any, ...]) -> tuple[Any, int]:
         """The epoch's kernel and how many blocks of it are to run."""
-        kernel = make_epoch(self.real, self.plan.shape, self.plan.resident).specialize(*arguments)
-        if SIMULATED:
+        kernel = self._specialized(make_epoch(self.real, self.plan.shape, self.plan.resident), arguments)
+        if SIMULATED or self.plan.resident:
             return kernel, 1
         compiled = next(iter(kernel.overloads.values()))
-        if self.shared_bytes > DEFAULT_SHARED_BYTES:
-            from numba.cuda.cudadrv.driver import binding, driver
-
-            function = compiled._codelibrary.get_cufunc()
-            attribute = binding.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-            driver.cuKernelSetAttribute(attribute, self.shared_bytes, function.handle, function.device.id)
-        if self.plan.resident:
-            return kernel, 1
         most = compiled.max_cooperative_grid_blocks(self.plan.shape.threads, self.shared_bytes)
         return kernel, min(self.plan.tasks, most)
 
-    def _stages(self, begin: int, end: int, number: int, ahead: int, arrays: Arrays) -> None:
+    def _specialized(self, kernel: Any, arguments: tuple[Any, ...]) -> Any:
+        """The kernel compiled for these arguments and allowed its shared memory."""
+        kernel = kernel.specialize(*arguments)
+        if self.shared_bytes > DEFAULT_SHARED_BYTES and not SIMULATED:
+            from numba.cuda.cudadrv.driver import binding, driver
+
+            function = next(iter(kernel.overloads.values()))._codelibrary.get_cufunc()
+            attribute = binding.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            most = machine().shared_bytes  # not this plan's: others use the kernel, too
+            driver.cuKernelSetAttribute(attribute, most, function.handle, function.device.id)
+        return kernel
+
+    def _stages(self, begin: int, end: int, number: int, ahead: int, arrays: Arrays, stream: Any) -> None:
         """Launch stages for a chunk: the one `ahead` of counters[BASE], whose number is known here, too."""
-        kernel, threads = make_stage(self.real, self.plan.shape), self.plan.shape.threads
+        arguments, threads = self._arguments(arrays), self.plan.shape.threads
+        if self._kernel is None:
+            self._kernel = self._specialized(make_stage(self.real, self.plan.shape), (0, 0, *arguments))
         last = (number + 1) % int(self.step[0]["chunks_each"]) == 0
         for s in range(begin, end):
             stage = self.plan.stages[s]
             if last or not stage["last_only"]:
-                grid = int(stage["tasks"])
-                kernel[grid, threads, self.stream, self.shared_bytes](s, ahead, *self._arguments(arrays))
+                start = self._start(self._kernel, int(stage["tasks"]), threads, stream, self.shared_bytes)
+                start(s, ahead, *arguments)
 
-    def _directly(self, first: int, last: int, arrays: Arrays) -> int:
+    def _directly(self, first: int, last: int, arrays: Arrays, stream: Any) -> int:
         """Launch the stages of some chunks from here, and let counters[BASE] follow; returns `last`."""
         for number in range(first, last):
-            self._stages(self.plan.first_stages, len(self.plan.stages), number, number - first, arrays)
-        advance[1, 32, self.stream](self.counters, last - first)
+            self._stages(self.plan.first_stages, len(self.plan.stages), number, number - first, arrays, stream)
+        if last > first:
+            self._start(advance, 1, 32, stream, 0)(self.counters, last - first)
         return last
-
-    def _record(self, arrays: Arrays) -> None:
-        """What a graph does: whole minibatches, wherever counters[BASE] is."""
-        self._directly(0, self._recorded, arrays)

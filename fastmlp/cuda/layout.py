@@ -25,8 +25,6 @@ REALS, BYTES, SPARSE, LABELS = range(4)
 # More examples than this are taken in equal chunks, which add to U and V: a sum of float32 has no more terms.
 CHUNK_ROWS = 16384
 
-CHUNK_BYTES = 64  # of shared memory, for what is known of a chunk (see work.py)
-
 PREDICT = -1  # a rule: the outputs are wanted, nothing else
 
 
@@ -39,6 +37,7 @@ class Shape(NamedTuple):
     rows_each: int  # of one thread
     columns_each: int
     stages: int  # steps whose terms are on their way or in shared memory
+    share: float = 0.5  # of the instructions of a step that multiply, read off the assembly
 
     @property
     def threads(self) -> int:
@@ -55,10 +54,10 @@ if SIMULATED:
     SHAPES = (Shape(4, 16, 2, 4, 4, 3), Shape(8, 64, 2, 8, 8, 2))
 else:
     SHAPES = (
-        Shape(16, 16, 16, 4, 4, 4),
-        Shape(32, 32, 4, 4, 4, 4),
-        Shape(64, 64, 1, 4, 4, 4),
-        Shape(128, 128, 1, 8, 8, 3),
+        Shape(16, 16, 16, 4, 4, 4, 0.47),
+        Shape(32, 32, 4, 4, 4, 4, 0.58),
+        Shape(64, 64, 1, 4, 4, 4, 0.72),
+        Shape(128, 128, 1, 8, 8, 3, 0.83),
     )
 
 
@@ -90,8 +89,11 @@ OPERATION = fields("kind layer rows columns slices slice_rows first_task ahead t
 STAGE = fields("first_operation last_operation tasks fused last_only")
 
 STEP = fields(
-    # the program; how many stages are for the first chunk only; the chunks to be run, the latter excluded
-    "n_stages first_stages from_chunk to_chunk "
+    # places in shared memory: of the stages, operations, layers (records) and the ring (bytes)
+    "stages_at operations_at layers_at ring_at "
+    # the network's layers of weights; the program's stages, and how many of them are for the first chunk only; the
+    # chunks to be run, the latter excluded
+    "n_layers n_stages first_stages from_chunk to_chunk "
     # the epoch: examples, in a minibatch, in a chunk, chunks of a minibatch
     "m batch_size chunk_rows chunks_each "
     # the data: kinds; columns of X; whether there are targets, an order, weights and offsets of the losses; which
@@ -100,7 +102,7 @@ STEP = fields(
     # places of T in the data; of labels, indptr and columns in the index; of what is added to losses in the weights
     "targets_data labels indptr columns offsets "
     # settings
-    "rule loss check clip threshold dropout_seed l2_per_example largest slices "
+    "rule loss threshold dropout_seed l2_per_example largest slices "
     # places in the model: the end of W, the numbers in all, the moments
     "weights_end parameters first second "
     # places in the room: what a second chunk's inputs, targets and weights are further on; U and V, h
@@ -121,27 +123,58 @@ def padded(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
 
 
-class Machine(NamedTuple):
-    """What the cost rule knows of a device; the figures are those of an H100's data sheet, scaled to its processors.
+def tables(step: np.ndarray, stages: np.ndarray, operations: np.ndarray, layers: np.ndarray) -> np.ndarray:
+    """The tables as they lie in shared memory from the place of the step on, as words of 8 bytes; fills in the step.
 
-    Not measured yet: what a stage of tasks costs beside its work, and what a barrier costs.
+    Each lies at a multiple of its records' size. What is known of a chunk (see work.py) lies before the step, in the
+    space of another one; the ring behind them all.
     """
+    end, begins = 2 * STEP.itemsize, []
+    for name, records in (("stages_at", stages), ("operations_at", operations), ("layers_at", layers)):
+        begin = padded(end, records.itemsize)
+        begins.append(begin)
+        step[0][name] = begin // records.itemsize
+        end = begin + records.nbytes
+    step[0]["ring_at"] = padded(end, VECTOR_BYTES)
+    step[0]["n_layers"] = len(layers)
+    words = np.zeros((padded(end, VECTOR_BYTES) - STEP.itemsize) // 8, np.int64)
+    for begin, records in zip(begins, (stages, operations, layers)):
+        at = (begin - STEP.itemsize) // 8
+        words[at : at + records.nbytes // 8] = records.view(np.int64)
+    words[: STEP.itemsize // 8] = step.view(np.int64)
+    return words
+
+
+def blocks_each(real: Any, shape: Shape) -> int:
+    """Blocks that are to fit on a multiprocessor, as many as the registers of their sums allow."""
+    return 1 if np.dtype(real).itemsize == 8 or shape.rows_each == 8 else 2
+
+
+class Machine(NamedTuple):
+    """What the cost rule knows of a device; as they stand here, figures of an H100 from its data sheet or guessed."""
 
     multiprocessors: int = 132
     shared_bytes: int = 232448  # that a block may have
     frequency: float = 1.7e9  # Hz
     lanes: int = 128  # multiply-adds a cycle of a multiprocessor, in float32
     double_share: float = 0.5  # of them in float64
-    l2_bytes: float = 48.0  # that a multiprocessor reads a cycle
-    stage_seconds: float = 0.8e-6
-    barrier_seconds: float = 1.2e-6
+    l2_bytes: float = 3400.0  # that all multiprocessors read a cycle, and one
+    l2_bytes_each: float = 64.0
+    entry_cycles: float = 40.0  # of a lane, for an entry of a tile that is multiplied: f or an update, and its stores
+    tile_seconds: float = 0.7e-6  # of a tile beside its work: the first terms' way, the sums' to memory
+    stage_seconds: float = 0.3e-6
+    barrier_seconds: float = 1.0e-6
 
     def product_seconds(self, shape: Shape, depth: int, tiles: int, real: Any) -> float:
-        """Seconds for so many tiles of `depth` terms, dealt to the multiprocessors."""
-        size = np.dtype(real).itemsize
-        rate = self.lanes * (1.0 if size == 4 else self.double_share) * 0.75
-        cycles = max(shape.rows * shape.columns / rate, (shape.rows + shape.columns) * size / self.l2_bytes) * depth
-        return math.ceil(tiles / self.multiprocessors) * cycles / self.frequency
+        """Seconds for so many tiles of `depth` terms, dealt to the multiprocessors, each with blocks_each at a time."""
+        size, entries = np.dtype(real).itemsize, shape.rows * shape.columns
+        rate = self.lanes * (1.0 if size == 4 else self.double_share) * shape.share
+        bytes_each = min(self.l2_bytes_each, self.l2_bytes / min(tiles, self.multiprocessors))
+        terms = padded(depth, shape.depth(real))
+        cycles = max(entries / rate, (shape.rows + shape.columns) * size / bytes_each) * terms
+        cycles += entries * self.entry_cycles / self.lanes
+        alone = math.ceil(tiles / self.multiprocessors / blocks_each(real, shape)) * self.tile_seconds
+        return alone + math.ceil(tiles / self.multiprocessors) * cycles / self.frequency
 
 
 class Layout(NamedTuple):
@@ -213,7 +246,7 @@ class Program:
         layer = self.layers[operation["layer"]]
         depth = {FORWARD: layer["n_in"], BACKWARD: layer["n_out"], ACCUMULATE: operation.get("slice_rows", 0)}
         if operation["kind"] not in depth:
-            return 0.0
+            return self.machine.tile_seconds if fused else 0.0
         tiles = self.tasks(operation)
         if fused:  # a block has all the columns of its rows
             tiles = (
@@ -231,8 +264,8 @@ class Program:
         for operation in operations:
             self.operations.append(operation | {"first_task": 0 if fused else tasks})
             tasks = operation["rows"] if fused else tasks + self.tasks(operation)
-            self.seconds += self.cost(operation, fused) + (self.machine.stage_seconds if fused else 0.0)
-        self.seconds += self.machine.barrier_seconds + (0.0 if fused else self.machine.stage_seconds)
+            self.seconds += self.cost(operation, fused)
+        self.seconds += self.machine.barrier_seconds + self.machine.stage_seconds
         stage = {"first_operation": first, "last_operation": len(self.operations), "tasks": tasks}
         self.stages.append(stage | {"fused": int(fused), "last_only": int(last_only)})
 
@@ -249,10 +282,13 @@ def table(rows: list[dict[str, int]], kind: np.dtype) -> np.ndarray:
 def slices_of(shape: Shape, layers: np.ndarray, rows: int, machine: Machine, real: Any) -> int:
     """Slices of the examples for U and V: as many as occupy the device, none of less than a few steps.
 
-    They are a matter of shapes alone, not of the device, so that sums are the same everywhere.
+    They are a matter of shapes alone: the same plan gives the same sums on every device.
     """
     tiles = sum(-(-int(l["n_in"]) // shape.rows) * -(-int(l["n_out"]) // shape.columns) for l in layers)
-    return max(1, min(256 // tiles, rows // (16 * shape.depth(real))))
+    places = 132 * blocks_each(real, shape)  # of the device that the library was made for
+    most = max(1, min(places // min(tiles, places) + 2, rows // (16 * shape.depth(real))))
+    # the share of the terms that a place gets in all, and what each slice costs to add
+    return min(range(1, most + 1), key=lambda n: math.ceil(tiles * n / places) / n + n / 1000)
 
 
 def build(
@@ -282,8 +318,10 @@ def build(
     if split:
         program.stage([operation(GATHER, **gather)])
         first_stages = ahead
-    for l in range(split):
-        program.stage([operation(FORWARD, l)])
+        program.seconds *= 1 - ahead  # once an epoch
+    for l in range(split):  # the next chunk's inputs come while blocks are free
+        next_gather = [operation(GATHER, ahead=1, **gather)] if ahead and l == 0 else []
+        program.stage([operation(FORWARD, l), *next_gather])
     fused = [] if split else [operation(GATHER, **gather)]
     fused += [operation(FORWARD, l) for l in range(split, n_layers)]
     fused += [operation(OUTPUT if rule == PREDICT else OUTPUT_DELTA, n_layers - 1)]
@@ -299,20 +337,19 @@ def build(
         sums = []
         each = {"slices": slices, "slice_rows": padded(-(-rows // slices), shape.depth(real)), "updates": int(at_once)}
         for l in range(n_layers):
-            tiles = -(-int(layers[l]["n_in"]) // shape.rows), -(-int(layers[l]["n_out"]) // shape.columns)
-            sums.append(operation(ACCUMULATE, l, rows=tiles[0], columns=tiles[1], **each))
-        for l in range(n_layers):
             columns = -(-int(layers[l]["n_out"]) // bias_columns(shape))
             sums.append(operation(ACCUMULATE_BIAS, l, rows=1, columns=columns, **each))
+        for l in range(n_layers):
+            tiles = -(-int(layers[l]["n_in"]) // shape.rows), -(-int(layers[l]["n_out"]) // shape.columns)
+            sums.append(operation(ACCUMULATE, l, rows=tiles[0], columns=tiles[1], **each))
         squares = sum(program.tasks(o) for o in sums)
-        if ahead:
-            sums.append(operation(GATHER, ahead=1, **gather))
         program.stage(sums)
         if not at_once:
-            flat = -(-base.parameters // (4 * shape.threads))
+            few = 1 if base.parameters < 512 * shape.threads else 4
+            flat = -(-base.parameters // (few * shape.threads))
             squares, norms = max(squares, flat), flat if clip and rule != STORE else 0
             for kind in [MEASURE, UPDATE] if norms else [UPDATE]:
-                program.stage([operation(kind, rows=flat)], last_only=True)
+                program.stage([operation(kind, rows=flat, task_rows=few)], last_only=True)
     row_tiles = program.row_tiles
     places = {"bottom_size": 0, "targets_size": 0, "rows": 0, "slices": slices}
     copies, room = 1 + ahead, 0
@@ -366,6 +403,13 @@ def ring_size(shape: Shape, real: Any) -> int:
     return shape.stages * (shape.rows + shape.columns) * (shape.depth(real) + lanes(real))
 
 
+def shared_bytes(plan: Plan, real: Any, numbers: int = 0) -> int:
+    """Shared memory of a block: for the tables, the ring, and so many more numbers."""
+    step = np.zeros(1, STEP)
+    tables(step, plan.stages, plan.operations, plan.layers)
+    return int(step[0]["ring_at"]) + (ring_size(plan.shape, real) + numbers) * np.dtype(real).itemsize
+
+
 @functools.lru_cache(maxsize=256)
 def plan(
     sizes: tuple[int, ...],
@@ -388,11 +432,14 @@ def plan(
     for shape in shapes(real):
         for split in range(len(sizes)):
             found.append(build(shape, base, rows, chunks_each, rule, clip, split, real, machine))
-    alone = machine._replace(multiprocessors=1, l2_bytes=128.0, barrier_seconds=0.05e-6, stage_seconds=0.3e-6)
+    alone = machine._replace(multiprocessors=1, l2_bytes_each=128.0, barrier_seconds=0.05e-6, tile_seconds=0.3e-6)
     for shape in resident_shapes(real):
         one = build(shape, base, rows, chunks_each, rule, clip, 0, real, alone)
-        numbers = ring_size(shape, real) + 3 * base.parameters + one.room
-        fits = numbers * np.dtype(real).itemsize + CHUNK_BYTES <= machine.shared_bytes
+        numbers = 3 * base.parameters + one.room
+        fits = shared_bytes(one, real, numbers) <= machine.shared_bytes
         if fits and chunks_each == 1 and rule not in (PREDICT, EVALUATE, STORE):
             found.append(one._replace(resident=True))
+    found = [p for p in found if shared_bytes(p, real) <= machine.shared_bytes]
+    if not found:
+        raise ValueError(f"sizes has {len(sizes)} layers; a GPU's shared memory does not hold the plan of so many")
     return min(found, key=lambda p: p.seconds)

@@ -4,6 +4,7 @@ Vectors are 16 bytes: 4 float32 or 2 float64, at places that are multiples of th
 (NUMBA_ENABLE_CUDASIM=1) each intrinsic is the plain Python that it stands for.
 """
 
+import numpy as np
 from numba import cuda
 from numba.cuda.core import config
 
@@ -34,6 +35,14 @@ if SIMULATED:
 
     def arrived(counters, place):
         return counters[place]
+
+    seen = arrived
+
+    def quotient(x, y):
+        return x // y
+
+    def records(array):
+        return array.view(np.recarray)
 
     @cuda.jit(device=True)
     def thread():
@@ -166,17 +175,37 @@ else:
 
         return types.void(counters, place), generate
 
+    def _read_counter(instruction):
+        @intrinsic
+        def read_counter(typing_context, counters, place):
+            def generate(context, builder, signature, arguments):
+                kinds = signature.args
+                counter = _place(context, builder, kinds[0], arguments[0], kinds[1], arguments[1])
+                text = f"{instruction}.gpu.global.u32 $0, [$1];"
+                return _assembly(builder, I32, text, "=r,l,~{memory}", [builder.ptrtoint(counter, I64)])
+
+            return types.uint32(counters, place), generate
+
+        return read_counter
+
+    # seen(counters, place): a counter as it is; arrived(counters, place): the same, and what was written before it was
+    # added to is seen after (acquire), which empties the multiprocessor's cache.
+    seen, arrived = _read_counter("ld.relaxed"), _read_counter("ld.acquire")
+
     @intrinsic
-    def arrived(typing_context, counters, place):
-        """A counter; what was written before it was added to is seen after (acquire)."""
+    def quotient(typing_context, x, y):
+        """x // y for numbers from 0 to 2^32 - 1: of 64 bits, as CUDA Python divides, it takes ten times as long."""
 
         def generate(context, builder, signature, arguments):
-            kinds = signature.args
-            counter = _place(context, builder, kinds[0], arguments[0], kinds[1], arguments[1])
-            text = "ld.acquire.gpu.global.u32 $0, [$1];"
-            return _assembly(builder, I32, text, "=r,l,~{memory}", [builder.ptrtoint(counter, I64)])
+            x, y = (builder.trunc(argument, I32) for argument in arguments)
+            return builder.zext(builder.udiv(x, y), I64)
 
-        return types.uint32(counters, place), generate
+        return types.int64(types.int64, types.int64), generate
+
+    @cuda.jit(device=True, forceinline=True)
+    def records(array):
+        """Records whose fields are attributes; the simulator must be told."""
+        return array
 
     @intrinsic
     def thread(typing_context):

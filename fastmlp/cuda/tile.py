@@ -43,7 +43,7 @@ def product(real: type, shape: Shape, a_by_row: bool, b_by_row: bool, resident: 
 
     resident: whether the factors are in shared memory, too.
     """
-    rows, columns, slices, rows_each, columns_each, stages = shape
+    rows, columns, slices, rows_each, columns_each, stages, _ = shape
     vector, threads, depth = lanes(real), shape.threads, shape.depth(real)
     across, down = columns // columns_each, rows // rows_each
     group = across * down

@@ -8,7 +8,7 @@ import numpy as np
 from numba import cuda
 
 from fastmlp.backend import Arrays, EpochsBase, TrainerBase
-from fastmlp.codes import ADAM, LOSSES, RULES
+from fastmlp.codes import ADAM, EVALUATE, LOSSES, RULES, STORE
 from fastmlp.cpu.compiling import callable_at
 from fastmlp.cpu.epoch import compiled_shuffle
 from fastmlp.cuda import data as _data
@@ -53,14 +53,9 @@ class Trainer(TrainerBase):
         self.real: Any = self.dtype.type
         self.layout = layout(self.sizes, activation, output, self.real)
         self._count = 0
-        self._model = self._zeros(self.layout.parameters)
+        self._model = _data.zeros(self.layout.parameters, self.dtype)
         self._remembered: Any = None
         self._finite = True
-
-    def _zeros(self, size: int) -> Any:
-        array = cuda.device_array(size, self.dtype)
-        cuda.cudadrv.driver.device_memset(array, 0, size * self.dtype.itemsize)
-        return array
 
     # ---- parameters and the optimizer's state, as arrays of the lecture's shapes -----------------------------------
 
@@ -81,9 +76,13 @@ class Trainer(TrainerBase):
 
     def start_moments(self, count: int) -> None:
         """Fresh optimizer state: `count` moments of zeros."""
-        model = self._zeros((1 + count) * self.layout.parameters)
-        model[: self.layout.parameters].copy_to_device(self._part(0))
-        self._model, self._count = model, count
+        if count != self._count:
+            model = _data.zeros((1 + count) * self.layout.parameters, self.dtype)
+            model[: self.layout.parameters].copy_to_device(self._part(0))
+            self._model, self._count = model, count
+        for n in range(count):
+            size = self.layout.parameters * self.dtype.itemsize
+            cuda.cudadrv.driver.device_memset(self._part(n + 1), 0, size)
 
     def moments(self) -> list[tuple[Arrays, Arrays]]:
         """Copies of the optimizer's state."""
@@ -91,7 +90,7 @@ class Trainer(TrainerBase):
 
     def snapshot(self) -> Any:
         """A copy of all that training changes, for `restore`."""
-        copy = cuda.device_array(self._model.size, self.dtype)
+        copy = _data.empty(self._model.size, self.dtype)
         copy.copy_to_device(self._model)
         return self._count, copy
 
@@ -105,7 +104,7 @@ class Trainer(TrainerBase):
     def remember(self) -> None:
         """Keep a copy of the weights and biases, for `largest_change` and `go_back`."""
         if self._remembered is None:
-            self._remembered = cuda.device_array(self.layout.parameters, self.dtype)
+            self._remembered = _data.empty(self.layout.parameters, self.dtype)
         self._remembered.copy_to_device(self._part(0))
 
     def largest_change(self) -> float:
@@ -156,14 +155,13 @@ class Trainer(TrainerBase):
         row = _data.Columns.of(X, T, weights, offsets, self.dtype).row_bytes
         if X.shape[0] * row <= left:
             return chunks
-        fitting = int(left / 2 / row / chunk_rows)
-        if fitting < 1:
+        if left < 2 * row * chunk_rows:
             raise MemoryError(
                 f"the GPU has {free / 1e9:.2f} GB of free memory; this network needs {needed / 1e9:.2f} GB, and twice "
                 f"{chunk_rows * row / 1e9:.2f} GB for {chunk_rows} examples at a time. Try a smaller batch_size, a "
                 f"smaller network, or device='cpu'"
             )
-        return fitting
+        return max(1, int(min(left / 2, _data.WINDOW_BYTES) / row / chunk_rows))
 
     def epochs(self, X, T, sample_weight, settings, batch_size, order=None, loss_offsets=None) -> "Epochs":
         """Training passes over the examples of X and T."""
@@ -175,7 +173,14 @@ class Trainer(TrainerBase):
         result = [np.empty((m, n), self.dtype) for n in self.sizes[1:]]
         for begin in range(0, m, CHUNK_ROWS):
             rows = slice(begin, min(begin + CHUNK_ROWS, m))
-            launch = self._pass(X[rows], T[rows], None, "store").launch
+            epoch = self._pass(X[rows], T[rows], None, "store")
+            if epoch.chunks_each > 1:  # too little memory for so many at once
+                parts = rows.start + np.linspace(0, rows.stop - rows.start, epoch.chunks_each + 1).astype(int)
+                for part in map(slice, parts[:-1], parts[1:]):
+                    for delta, found in zip(result, self.deltas(X[part], T[part]), strict=True):
+                        delta[part] = found
+                continue
+            launch = epoch.launch
             for delta, layer in zip(result, launch.plan.layers, strict=True):
                 stride, place = int(layer["out_stride"]), int(layer["d_out"])
                 flat = launch.room[place : place + (rows.stop - rows.start) * stride].copy_to_host()
@@ -197,8 +202,9 @@ class Trainer(TrainerBase):
         each = rows * (1 if largest else n_out)
         needed = (todo.room + 2 * each + self._model.size) * self.dtype.itemsize
         chunks = -(-m // rows)
-        at_once = min(self.chunks_at_once(X, None, None, None, rows, chunks, needed), 16)
-        bounds = [*range(0, m, at_once * rows), m]
+        fitting = self.chunks_at_once(X, None, None, None, rows, chunks, needed)
+        bounds = [*range(0, m, fitting * rows), m]
+        at_once = min(fitting, 16)  # chunks whose outputs are kept on the device
         step = make_step(
             n_stages=len(todo.stages), m=m, batch_size=rows, chunk_rows=rows, chunks_each=1, rule=PREDICT,
             keep=1.0, largest=largest, out=todo.room, x_columns=self.sizes[0], **todo.places,
@@ -207,15 +213,17 @@ class Trainer(TrainerBase):
         data = _data.Data(X, None, None, None, self.dtype, bounds, False)
         update_step(step, data.fields())
         width = each // rows
-        for number, (begin, end) in enumerate(pairwise(bounds)):
-            update_step(step, {"x_begin": 0 if data.resident else begin})
+        for number, window in enumerate(pairwise(bounds)):
             arrays = data.arrays[0] if data.resident else data.open(number, launch.stream)
-            launch.run(begin // rows, -(-end // rows), arrays)
+            update_step(step, {"x_begin": window[0]})
+            for begin in range(*window, at_once * rows):
+                end = min(begin + at_once * rows, window[1])
+                launch.run(begin // rows, -(-end // rows), arrays)
+                launch.stream.synchronize()
+                found = launch.room[todo.room : todo.room + (end - begin) * width].copy_to_host()
+                out[begin:end] = found.astype(np.int64) if largest else found.reshape(-1, n_out)
             if not data.resident:
                 data.close(number, launch.stream)
-            launch.stream.synchronize()
-            found = launch.room[todo.room : todo.room + (end - begin) * width].copy_to_host()
-            out[begin:end] = found.astype(np.int64) if largest else found.reshape(-1, n_out)
         if check and launch.sums[int(step[0]["bad_input"])] != 0.0:
             raise not_finite_error(X, self.dtype, "X") or FloatingPointError("a number of X changed while it was read")
         return out
@@ -267,7 +275,7 @@ class Epochs(EpochsBase):
         step = make_step(
             n_stages=len(todo.stages), first_stages=todo.first_stages, m=m, batch_size=batch_size,
             chunk_rows=chunk_rows, chunks_each=self.chunks_each, rule=rule, loss=LOSSES[trainer.loss],
-            clip=max_norm is not None, threshold=min(round(dropout * 2**32), 2**32 - 1), keep=1.0 - dropout,
+            threshold=min(round(dropout * 2**32), 2**32 - 1), keep=1.0 - dropout,
             l2_per_example=trainer.l2_per_example, weights_end=trainer.layout.weights_end,
             parameters=trainer.layout.parameters, first=trainer.layout.parameters,
             second=2 * trainer.layout.parameters, l2=trainer.l2, lowest_loss=trainer.loss_limits[0],
@@ -281,20 +289,20 @@ class Epochs(EpochsBase):
         self.begin(check=True)
 
     def begin(self, check=False, learning_rate=0.0, updates=0, order_seed=0, dropout_seed=0) -> None:
-        """Start a pass; with check it also looks for numbers in X and T that are not finite."""
+        """Start a pass; each looks for numbers in X and T that are not finite, whatever `check` says."""
         step = self.launch.step
         update_step(step, {"learning_rate": learning_rate, "dropout_seed": dropout_seed})
         if self._shuffles:
             shuffle = callable_at(compiled_shuffle().address, 3)
             shuffle(self._order.ctypes.data, self.m, order_seed)
-        self._data.begin(self._order)
+        self._data.begin(self._order, self.launch.stream)
         sums = np.zeros(self.launch.sums.size)
         rates = sums[self.launch.plan.sums :].reshape(-1, 2)
         rates[:, 0] = self._scales()
         number = updates + 1.0 + np.arange(self.minibatches)
         beta_1, beta_2 = (self._settings.get(name) or 0.0 for name in ("beta_1", "beta_2"))
         rates[:, 1] = learning_rate * np.sqrt(1.0 - beta_2**number) / (1.0 - beta_1**number)
-        self.launch.sums.copy_to_device(sums)
+        self.launch.sums.copy_to_device(sums, stream=self.launch.stream)
         self.done, self._sums = 0, None
 
     def _scales(self) -> np.ndarray:
@@ -309,8 +317,7 @@ class Epochs(EpochsBase):
     def run(self, last: int) -> None:
         """Go on until `last` chunks, or the rest of their minibatch, are done."""
         last = min(self.chunks, -(-last // self.chunks_each) * self.chunks_each)
-        if self.launch.model is not self.trainer._model:
-            self.launch.model = self.trainer._model  # fresh moments
+        self.launch.use(self.trainer._model)
         self._sums = None
         data, launch = self._data, self.launch
         if data.resident:
@@ -335,7 +342,8 @@ class Epochs(EpochsBase):
         if self._sums is None:
             self.launch.stream.synchronize()
             self._sums = self.launch.sums.copy_to_host()
-            self.trainer._finite = self._sums[int(self.launch.step[0]["bad_weight"])] == 0.0
+            if self._rule not in (STORE, EVALUATE):
+                self.trainer._finite = self._sums[int(self.launch.step[0]["bad_weight"])] == 0.0
         return self._sums
 
     def mean_loss(self) -> float:
