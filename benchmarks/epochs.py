@@ -325,11 +325,13 @@ def torch_eager_epochs(case, dtype, threads, device="cpu", how="eager"):
             model.parameters(), ADAM_RATE, (BETA_1, BETA_2), EPSILON, capturable=how == "graph", fused=device == "cuda"
         )
     else:
-        optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE)
+        optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, fused=device == "cuda")
 
         def loss(output, t):
             return 0.5 * ((output - t) ** 2).sum(1).mean()
 
+    if how == "compile":
+        torch._dynamo.reset()  # every network is compiled by itself, not as a variant of the one before
     predict = torch.compile(model, mode="reduce-overhead") if how == "compile" else model
     shuffled_X, shuffled_T = X.clone(), T.clone()
 

@@ -1,20 +1,23 @@
 """Is the CUDA backend right on this GPU, how near is it to the chip's limits, and how fast beside its peers?
 
-    pip install -e ".[cuda,test,bench]" && python benchmarks/gpu.py
+    pip install -e ".[cuda,test,bench]" "jax[cuda13]" && python benchmarks/gpu.py
 
 in this order: (a) tests/test_cuda.py on the device, every kernel on ragged shapes against the lecture in float64;
 (b) the machine's ceilings: multiply-adds, tensor cores, copies, a launch, a barrier of the grid; (c) epochs of fastmlp,
 PyTorch (eager, CUDA graphs, torch.compile) and JAX (jit and scan) on the networks of epochs.py, and on a grid of widths
-and minibatches, each peer in a process of its own, by device events, medians; (d) JSON and a table under results/,
-named after the device. Without a GPU it says why and ends with status 1.
+and minibatches, each peer in a process of its own, by device events (JAX, which shows none, by the host's clock),
+medians; (d) JSON and a table under results/, named after the device. Without a GPU it says why and ends with status 1.
 
-A child process that runs out of memory or time costs its figures, not the others'.
+A step's time is the difference between trainings of two lengths: a call of fastmlp's train copies the data to the
+device, which the peers have done before. A child process that runs out of memory or time costs its figures, not the
+others'; parts that are not run keep what the file had.
 """
 
 import argparse
 import fnmatch
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -34,7 +37,8 @@ GRID = {
     for width in WIDTHS
     for batch in BATCHES
 }
-GRID = {name: case for name, case in GRID.items() if case.flops <= MOST_FLOPS}
+TOO_LONG = [name for name, case in GRID.items() if case.flops > MOST_FLOPS]
+GRID = {name: case for name, case in GRID.items() if name not in TOO_LONG}
 EVERY = {
     **CASES,
     "mnist-784-128-10-b64": Case((784, 128, 10), 64, 12800, "lecture"),
@@ -116,15 +120,13 @@ def ceilings():
         barriers[device.MULTIPROCESSOR_COUNT, threads](counters, times)
 
     found["grid_barrier_us"] = (events(lambda: wait(1010)) - events(lambda: wait(10))) / 1000 * 1e6
-    return found | products()
+    return found
 
 
 def products():
     """TFLOP/s of the vendor's products: float32, TF32 and bfloat16 of 4096, and float32 of the grid's widths."""
-    try:
-        import torch
-    except ImportError:
-        return {}
+    import torch
+
     found = {}
 
     def rate(m, n, k, dtype):
@@ -189,11 +191,10 @@ def measure(peer, name, samples, seconds=0.1):
     train, _ = ON_GPU[peer](case, "float32", 1)
     clock, epochs = timer(peer), 1
     train(1)
-    elapsed = clock(train, 1)
-    while elapsed < seconds:
-        epochs = max(epochs + 1, int(1.1 * seconds * epochs / max(elapsed, 1e-6)))
-        elapsed = clock(train, epochs)
-    return [clock(train, epochs) / epochs / (case.examples // case.batch) for _ in range(samples)]
+    while clock(train, 1 + epochs) - clock(train, 1) < seconds:
+        epochs *= 2
+    steps = epochs * (case.examples // case.batch)
+    return [(clock(train, 1 + epochs) - clock(train, 1)) / steps for _ in range(samples)]
 
 
 def child(arguments):
@@ -201,6 +202,10 @@ def child(arguments):
     kind, *rest = arguments
     if kind == "ceilings":
         print(json.dumps(ceilings()), flush=True)
+        try:
+            print(json.dumps(products()), flush=True)
+        except Exception as error:  # PyTorch is absent, or is a build for CPUs
+            print(f"no products: {error}", file=sys.stderr)
         return
     peer, samples, *names = rest
     for name in names:
@@ -214,25 +219,30 @@ def ask(arguments, limit):
     """The JSON lines that a child prints within a time limit, and how it ended where that was not well."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
     command = [sys.executable, str(HERE / "gpu.py"), "--child", *map(str, arguments)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
     try:
         out, errors = process.communicate(timeout=limit)
         problem = "" if process.returncode == 0 else errors[-2000:]
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # compilers that it has started, too
         out, _ = process.communicate()
         problem = f"took longer than {limit} s"
-    return [json.loads(line) for line in out.splitlines() if line[:1] in "[{"], problem
+    return [json.loads(line) for line in out.splitlines() if line[:1] in ("[", "{")], problem
 
 
 # ---- the report ----------------------------------------------------------------------------------------------------
 
 
-def check():
+def check(limit):
     """Run the device's tests; returns pytest's last line and whether all passed."""
     environment = os.environ | {"FASTMLP_TEST_GPU": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "tests/test_cuda.py"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-m", "pytest", "-q", "--maxfail=20", "tests/test_cuda.py"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired as late:
+        shown = late.stdout or b""
+        return {"passed": False, "summary": f"took longer than {limit} s", "output": shown[-3000:].decode()}
     print(done.stdout[-3000:], done.stderr[-2000:], sep="\n")
     return {"passed": done.returncode == 0, "summary": (done.stdout.strip().splitlines() or ["no output"])[-1]}
 
@@ -278,26 +288,31 @@ def main(arguments):
     problem = devices.problem_of(found)
     if problem is not None:
         sys.exit(f"gpu.py: {problem.message}")
-    result = describe() | {"device": found.name, "capability": found.capability, "driver": found.driver_version}
     name = found.name.lower().replace(" ", "-")
     path = os.path.join(args.output, f"gpu-{name}.json")
+    result = {}
+    if os.path.exists(path):
+        with open(path) as file:
+            result = json.load(file)
+    result |= describe() | {"device": found.name, "capability": found.capability, "driver": found.driver_version}
     if "check" in args.only:
-        result["check"] = check()
+        result["check"] = check(args.limit)
         save(result, path)
     if "ceilings" in args.only:
         lines, trouble = ask(["ceilings"], args.limit)
-        result["ceilings"] = lines[-1] if lines else trouble
+        result["ceilings"] = {name: value for line in lines for name, value in line.items()} | {"trouble": trouble}
         print(json.dumps(result["ceilings"], indent=1))
         save(result, path)
-    result["peers"] = {}
+    result.setdefault("peers", {})
     for peer in args.peers if "peers" in args.only else ():
         lines, trouble = ask(["epochs", peer, args.samples, *args.cases], args.limit)
-        result["peers"][peer] = dict(lines)
+        result["peers"][peer] = result["peers"].get(peer, {}) | dict(lines) | {"trouble": trouble}
         if trouble:
             print(f"{peer}: {trouble}")
         save(result, path)
-    lines = [f"{found.name}, float32, device events, medians of {args.samples}; {result['date'][:10]}", ""]
+    lines = [f"{found.name}, float32, medians of {args.samples}, commit {result['commit']}, {result['date'][:10]}", ""]
     lines += table(result)
+    lines += ["", f"Left out as too long: {', '.join(TOO_LONG)}."]
     print("\n".join(lines))
     with open(os.path.join(args.output, f"gpu-{name}.md"), "w") as file:
         file.write("\n".join(lines) + "\n")

@@ -19,7 +19,10 @@ import threadpoolctl
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 RESULTS = HERE / "results"
-PACKAGES = ("numba", "llvmlite", "numpy", "scipy", "scikit-learn", "jax", "jaxlib", "torch")
+PACKAGES = (
+    "numba", "llvmlite", "numpy", "scipy", "scikit-learn", "jax", "jaxlib", "torch", "numba-cuda", "cuda-bindings",
+    "nvidia-cuda-nvrtc",
+)  # fmt: skip
 THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 

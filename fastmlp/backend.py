@@ -14,7 +14,9 @@ SLICE_SECONDS = 0.3  # of a compiled call: Ctrl-C and the progress bar wait for 
 class TrainerBase:
     """A network on a device; see `fastmlp.cpu.trainer.Trainer` for the parameters.
 
-    A device's trainer has `parameters`, `set_parameters`, `forward` and `epochs` of its own.
+    A device's trainer has what is not made here by itself: `parameters` and `set_parameters`; the optimizer's state in
+    `start_moments`, `set_moments`, `moments`; `snapshot` and `restore`, `remember`, `largest_change`, `go_back` and
+    `is_finite`, which training needs between epochs; `forward`, `forward_one`, `deltas`; and `epochs`.
     """
 
     settings: tuple[Any, ...]

@@ -458,7 +458,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
     init : {"glorot", "he", "small"}, default="glorot"
         Initial weights: scikit-learn's, He's (2015; biases zero), or the lecture's (normal, standard deviation 0.01).
     n_threads : int >= 1, optional
-        Threads; numba.get_num_threads() when not given. The result does not depend on it.
+        Threads on the CPU; numba.get_num_threads() when not given. The result does not depend on it.
     device : {"cpu", "cuda", "auto"}, default="cpu"
         "cuda" is an NVIDIA GPU, with the extra `fastmlp[cuda]`; "auto" takes it where there is a usable one and the
         fit is long enough to be faster there. Predictions of few rows, and those after "auto", are made on the CPU.
@@ -768,7 +768,7 @@ class MLPRegressor(RegressorMixin, _MLP):
     init : {"glorot", "he", "small"}, default="glorot"
         Initial weights: scikit-learn's, He's (2015; biases zero), or the lecture's (normal, standard deviation 0.01).
     n_threads : int >= 1, optional
-        Threads; numba.get_num_threads() when not given. The result does not depend on it.
+        Threads on the CPU; numba.get_num_threads() when not given. The result does not depend on it.
     device : {"cpu", "cuda", "auto"}, default="cpu"
         "cuda" is an NVIDIA GPU, with the extra `fastmlp[cuda]`; "auto" takes it where there is a usable one and the
         fit is long enough to be faster there. Predictions of few rows, and those after "auto", are made on the CPU.

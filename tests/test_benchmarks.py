@@ -53,3 +53,27 @@ def test_readme_says_what_was_measured():
         [sys.executable, BENCHMARKS / "report.py", "--check"], capture_output=True, text=True, env=env
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_gpu_without_a_gpu():
+    """benchmarks/gpu.py says why there is nothing to measure, and ends with status 1."""
+    from fastmlp import devices
+
+    if devices.problem_of(devices.look()) is None:
+        pytest.skip("there is a GPU")
+    done = subprocess.run([sys.executable, BENCHMARKS / "gpu.py"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("gpu.py: "), done.stderr
+
+
+def test_gpu_table(epochs, monkeypatch):
+    """The table takes medians, names the lead over the best peer, and leaves gaps for what failed; children end."""
+    gpu = importlib.import_module("gpu")
+    name = "mnist-784-128-10-b64"
+    times = {"fastmlp-cuda": [1e-6, 2e-6, 9e-6], "jax-cuda": [6e-6, 8e-6], "torch-cuda": "OutOfMemoryError"}
+    peers = {peer: {name: found} for peer, found in times.items()}
+    header, _, row = gpu.table({"peers": peers})
+    assert "jax-cuda" in header and row.split(" | ")[1:5] == ["2", "7", "-", "3.50x"]
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "0")
+    lines, problem = gpu.ask(["epochs", "fastmlp-cuda", 1, name], 100)
+    assert problem == "" and lines[0][0] == name and (isinstance(lines[0][1], list) or "AbsentError" in lines[0][1])
+    assert gpu.ask(["epochs", "fastmlp-cuda", 1, name], 0.01) == ([], "took longer than 0.01 s")

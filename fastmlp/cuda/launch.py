@@ -14,8 +14,8 @@ from fastmlp.cuda.graph import Graph
 from fastmlp.cuda.layout import Machine, Plan, shared_bytes, tables
 from fastmlp.cuda.ptx import SIMULATED
 
-# A chunk that takes longer than this is launched stage by stage, in a graph: a kernel for each costs about what a
-# barrier does, each has the grid that it needs, and none has to wait until all of its blocks run at a time.
+# A chunk that the cost rule gives more than this is launched stage by stage, in a graph: a kernel for each should cost
+# about what a barrier does (not measured yet), each has the grid that it needs, and none waits for all of its blocks.
 GRAPH_SECONDS = 100e-6
 RECORDED_SECONDS = 10e-3  # of work in a graph, at the least
 DEFAULT_SHARED_BYTES = 48 << 10  # more of it must be asked for
