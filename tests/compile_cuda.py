@@ -2,8 +2,8 @@
 
     python tests/compile_cuda.py 8.0 9.0
 
-The first chip named decides which instructions the kernels have. For each chip and kernel: registers, bytes of the stack
-and of spills, static and dynamic shared memory, threads, and how often some instructions are in its PTX. Run by
+The first chip named decides which instructions the kernels have. For each chip and kernel: registers, bytes of the
+stack and of spills, static and dynamic shared memory, threads, and how often some instructions are in its PTX. Run by
 test_cuda_compile.py, in processes without the simulator.
 """
 
