@@ -524,7 +524,6 @@ def test_verbose(capsys):
     ("settings", "named"),
     [
         ({"l2": 0.1, "alpha": 0.5}, "l2"),
-        ({"device": "cuda"}, "device"),
         ({"solver": "lbfgs", "dropout": 0.5}, "dropout"),
         ({"hidden_layer_sizes": (3, 0)}, "hidden_layer_sizes"),
         ({"activation": "nope"}, "activation"),
