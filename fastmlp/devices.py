@@ -99,11 +99,15 @@ def problem_of(probe: Probe) -> Problem | None:
     return None
 
 
+_looked_in: list[int] = []  # the process that has started the driver
+
+
 @functools.cache
 def visible_problem() -> Problem | None:
-    """What a look says, without anything being started on a GPU."""
+    """What a look says, without anything being started on a GPU but the driver."""
     if _simulated():
         return None if importlib.util.find_spec("numba_cuda") is not None else problem_of(Probe())
+    _looked_in.append(os.getpid())
     return problem_of(look())
 
 
@@ -113,20 +117,16 @@ def _simulated() -> bool:
 
 def cuda_problem() -> Problem | None:
     """What keeps networks from running on a GPU here; None if nothing does, and the GPU has been started."""
-    return visible_problem() or _start(os.getpid())
+    return visible_problem() or _start()
 
 
-_started_by: list[int] = []  # the process that has started the GPU
-
-
-@functools.cache
-def _start(process: int) -> Problem | None:
+def _start() -> Problem | None:
     if _simulated():
         return None
-    if _started_by and _started_by[0] != process:
+    if _looked_in[-1] != os.getpid():
         return Problem(
-            "the GPU was started before this process was forked, which CUDA does not allow; start processes with "
-            "multiprocessing's 'spawn' or 'forkserver'",
+            "the GPU's driver was started before this process was forked, which CUDA does not allow; start processes "
+            "with multiprocessing's 'spawn' or 'forkserver'",
             True,
         )
     try:
@@ -136,7 +136,6 @@ def _start(process: int) -> Problem | None:
     except Exception as error:
         reason = " ".join(str(error).split())
         return Problem(f"the GPU could not be started ({reason}); another process may have filled its memory", True)
-    _started_by.append(process)
     return None
 
 
@@ -170,6 +169,8 @@ def trainer_class(device: str) -> Any:
 def choose(trainer: Any, examples: int, batch_size: int, epochs: int) -> str:
     """ "cuda" where a GPU is there and trains a network faster than the CPU, by the cost rules of both; else "cpu".
 
+    A GPU that is there but unusable is told of by the first training that is long enough for it.
+
     Parameters
     ----------
     trainer : Trainer
@@ -178,16 +179,20 @@ def choose(trainer: Any, examples: int, batch_size: int, epochs: int) -> str:
     """
     from fastmlp.cpu.trainer import seconds_an_epoch as on_cpu
 
-    problem, cpu = visible_problem(), epochs * on_cpu(trainer.sizes, trainer.dtype, examples)
+    cpu = epochs * on_cpu(trainer.sizes, trainer.dtype, examples)
     compiled = type(trainer).__module__ == "fastmlp.cuda.trainer"
     start = 0.0 if compiled else COMPILE_SECONDS
-    if problem is None and cpu > start:
-        problem = cuda_problem()
-    if problem is not None and problem.there:
-        _tell(problem.message)
-    if problem is not None or cpu < start:
+    if cpu < start:
+        return "cpu"  # and no driver is started, so that the process may still be forked
+    problem = cuda_problem()
+    if problem is not None:
+        if problem.there:
+            _tell(problem.message)
         return "cpu"
     from fastmlp.cuda.trainer import seconds_an_epoch as on_gpu
 
-    gpu = start + epochs * (EPOCH_SECONDS + on_gpu(trainer.settings, examples, batch_size))
+    try:
+        gpu = start + epochs * (EPOCH_SECONDS + on_gpu(trainer.settings, examples, batch_size))
+    except (MemoryError, ValueError):  # too large for the device
+        return "cpu"
     return "cuda" if gpu < cpu else "cpu"

@@ -70,19 +70,19 @@ def test_cuda_without_a_gpu_is_an_error(found):
 def test_a_forked_process_says_so(monkeypatch, found):
     """CUDA cannot be used in a child that was forked after the GPU was started."""
     found(GOOD)
-    monkeypatch.setattr(devices, "_started_by", [-1])
-    devices._start.cache_clear()
+    assert devices.visible_problem() is None
+    monkeypatch.setattr(devices, "_looked_in", [-1])
     with refused("device is 'cuda'", "forked", "spawn"):
         fastmlp.Network([2, 3, 1], device="cuda")
-    devices._start.cache_clear()
 
 
 @pytest.mark.parametrize(
     "probe", [devices.Probe(), devices.Probe(installed=True), GOOD._replace(capability=(5, 0), name="of a test")]
 )
-def test_auto_without_a_usable_gpu(found, probe):
+def test_auto_without_a_usable_gpu(monkeypatch, found, probe):
     """ "auto" is silent without a driver, explains once where a GPU is there, and trains on the CPU."""
     found(probe)
+    monkeypatch.setattr(devices, "COMPILE_SECONDS", 0.0)  # no training is too short
     X, T = np.random.default_rng(0).random((9, 2)), np.zeros((9, 1))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -103,12 +103,15 @@ def test_auto_takes_the_gpu_where_the_work_is_worth_it(monkeypatch, found):
     started = []
     monkeypatch.setattr(trainer, "machine", layout.Machine)
     found(GOOD)
-    monkeypatch.setattr(devices, "_start", started.append)  # it has no problem
+    monkeypatch.setattr(devices, "_start", lambda: started.append(1))  # it has no problem
+    monkeypatch.setattr(trainer._data, "free_bytes", lambda: 80 * 10**9)
     small = fastmlp.Network([64, 32, 10], device="auto", random_state=0)._trainer
     large = fastmlp.Network([784, 512, 256, 10], device="auto", random_state=0)._trainer
     assert devices.choose(small, 1797, 32, 100) == "cpu"
     assert devices.choose(large, 60000, 128, 1) == "cpu" and not started
     assert devices.choose(large, 60000, 128, 500) == "cuda"
+    monkeypatch.setattr(trainer._data, "free_bytes", lambda: 10**6)
+    assert devices.choose(large, 60000, 128, 500) == "cpu"
 
 
 def test_auto_moves_a_network_and_its_optimizer(monkeypatch, quick_simulator):

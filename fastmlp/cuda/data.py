@@ -184,7 +184,8 @@ class Data:
             return
         assert order is not None
         if self.resident:
-            self.arrays[0].put("integers", 0, order.astype(np.int32), stream)
+            self._uploaded = order.astype(np.int32)  # not freed before the copy is made
+            self.arrays[0].put("integers", 0, self._uploaded, stream)
         else:
             self.order = order
             self._loaded = [-1, -1]

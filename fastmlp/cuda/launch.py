@@ -2,12 +2,12 @@
 
 import functools
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 from numba import cuda
 
+from fastmlp.cuda.compiling import configured
 from fastmlp.cuda.data import Arrays, zeros
 from fastmlp.cuda.epoch import advance, make_epoch, make_stage
 from fastmlp.cuda.graph import Graph
@@ -78,6 +78,7 @@ class Launch:
         self._kernel: Any = None
         self._configured: dict[Any, Any] = {}
         self._graphs: dict[tuple[int, int], Graph] = {}
+        self._runs = 0
         each = int(step[0]["chunks_each"])
         self._recorded = each * max(1, math.ceil(RECORDED_SECONDS / plan.seconds / each))
 
@@ -93,8 +94,9 @@ class Launch:
         self.step[0]["from_chunk"], self.step[0]["to_chunk"] = first, last
         for name, place in arrays.places.items():
             self.step[0][name] = place
-        self.tables.copy_to_device(self._tables(), stream=self.stream)
-        self.counters.copy_to_device(np.array([0, first], np.uint32), stream=self.stream)
+        self._copied = self._tables(), np.array([0, first], np.uint32)  # not freed before the copies are made
+        for array, values in zip((self.tables, self.counters), self._copied):
+            array.copy_to_device(values, stream=self.stream)
         if self.mode in (ALONE, COOPERATIVE):
             arguments = self._arguments(arrays)
             if self._kernel is None:
@@ -104,11 +106,15 @@ class Launch:
         self._stages(0, self.plan.first_stages, first, 0, arrays, self.stream)
         number, each = first, int(self.step[0]["chunks_each"])
         if self.mode == GRAPH and first % each == 0:
-            many = min(self._recorded, (last - first) // each * each)
-            for chunks in (many, each):
-                while chunks and number + chunks <= last:
+            for chunks in dict.fromkeys((self._recorded, each)):
+                while number + chunks <= last and self._worth_recording(chunks, last - number - each, arrays):
                     number = self._graph(chunks, number, arrays)
         self._directly(number, last, arrays, self.stream)
+        self._runs += 1
+
+    def _worth_recording(self, chunks: int, left: int, arrays: Arrays) -> bool:
+        """Whether a graph is there, or will be of use: to the rest of this run, or, not being the first, to others."""
+        return (id(arrays), chunks) in self._graphs or left >= chunks or self._runs > 0
 
     def _graph(self, chunks: int, number: int, arrays: Arrays) -> int:
         """Do so many chunks by a graph, or, where there is none yet, a minibatch from here; returns what is next."""
@@ -122,14 +128,12 @@ class Launch:
         return done
 
     def _start(self, kernel: Any, grid: int, threads: int, stream: Any, shared_bytes: int) -> Any:
-        """A kernel configured to be launched, without the advice that a grid of few blocks leaves a device idle."""
+        """A kernel configured to be launched."""
         if SIMULATED:
             return kernel[grid, threads, stream, shared_bytes]
         key = id(kernel), grid, int(stream.handle)
         if key not in self._configured:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Grid size")
-                self._configured[key] = kernel[grid, threads, stream, shared_bytes]
+            self._configured[key] = configured(kernel, grid, threads, stream, shared_bytes)
         return self._configured[key]
 
     def _tables(self) -> np.ndarray:

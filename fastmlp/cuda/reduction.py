@@ -3,7 +3,7 @@
 import numpy as np
 from numba import cuda, types
 
-from fastmlp.cuda.compiling import device, kernel
+from fastmlp.cuda.compiling import configured, device, kernel
 from fastmlp.cuda.ptx import SIMULATED, thread
 
 REDUCERS = 4 if SIMULATED else 256  # threads of a block that reduces an array
@@ -48,5 +48,5 @@ def largest_difference(now, then) -> float:
     """The largest |now - then| of two arrays on the device."""
     blocks = min(64, -(-now.size // REDUCERS))
     result = cuda.device_array(blocks, np.float64)
-    _largest_differences[blocks, REDUCERS, 0, 8 * REDUCERS](now, then, result)
+    configured(_largest_differences, blocks, REDUCERS, 0, 8 * REDUCERS)(now, then, result)
     return float(result.copy_to_host().max())

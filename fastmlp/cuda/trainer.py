@@ -28,6 +28,10 @@ def seconds_an_epoch(settings: tuple[Any, ...], examples: int, batch_size: int) 
     found = plan(
         tuple(sizes), activation, output, np.dtype(dtype).type, -(-batch_size // chunks), chunks, ADAM, False, machine()
     )
+    parameters = layout(tuple(sizes), activation, output, np.dtype(dtype).type).parameters
+    needed = (found.room + 4 * parameters) * np.dtype(dtype).itemsize
+    if needed > 0.5 * _data.free_bytes():
+        raise MemoryError(f"{needed} bytes are needed")
     return found.seconds * chunks * -(-examples // batch_size)
 
 
@@ -302,6 +306,7 @@ class Epochs(EpochsBase):
         number = updates + 1.0 + np.arange(self.minibatches)
         beta_1, beta_2 = (self._settings.get(name) or 0.0 for name in ("beta_1", "beta_2"))
         rates[:, 1] = learning_rate * np.sqrt(1.0 - beta_2**number) / (1.0 - beta_1**number)
+        self._copied = sums  # not freed before the copy is made
         self.launch.sums.copy_to_device(sums, stream=self.launch.stream)
         self.done, self._sums = 0, None
 
