@@ -1,6 +1,8 @@
 """What the trainers of all devices have in common: a network's quantities, made of passes over examples."""
 
+import math
 import time
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -11,40 +13,66 @@ Arrays = list[np.ndarray]
 SLICE_SECONDS = 0.3  # of a compiled call: Ctrl-C and the progress bar wait for one
 
 
-class TrainerBase:
-    """A network on a device; see `fastmlp.cpu.trainer.Trainer` for the parameters.
+class TrainerBase(ABC):
+    """A network on a device.
 
+    Parameters
+    ----------
+    sizes : tuple of int
+        Widths of the layers, input and output included.
+    activation, output, loss : str
+    l2 : float
+        lambda of eq. 5.
+    dtype : numpy.dtype
+        float32 or float64.
+    dropout : float
+    l2_per_example : bool, default=False
+        Whether a minibatch's update takes l2 divided by the sum of its examples' weights.
+    loss_limits : (float, float), optional
+        Between which a log loss is kept where it is reported.
+
+    Notes
+    -----
     A device's trainer has what is not made here by itself: `parameters` and `set_parameters`; the optimizer's state in
     `start_moments`, `set_moments`, `moments`; `snapshot` and `restore`, `remember`, `largest_change`, `go_back` and
     `is_finite`, which training needs between epochs; `forward`, `forward_one`, `deltas`; and `epochs`.
     """
 
-    settings: tuple[Any, ...]
-    sizes: tuple[int, ...]
-    activation: str
-    output: str
-    loss: str
-    l2: float
-    dtype: np.dtype
+    def __init__(
+        self,
+        sizes: tuple[int, ...],
+        activation: str,
+        output: str,
+        loss: str,
+        l2: float,
+        dtype: Any,
+        dropout: float,
+        l2_per_example: bool = False,
+        loss_limits: tuple[float, float] = (-math.inf, math.inf),
+    ):
+        self.settings = sizes, activation, output, loss, l2, np.dtype(dtype), dropout, l2_per_example, loss_limits
+        self.sizes, self.activation, self.output, self.loss = sizes, activation, output, loss
+        self.l2, self.dtype, self.dropout = l2, np.dtype(dtype), dropout
+        self.l2_per_example, self.loss_limits = l2_per_example, loss_limits
 
+    @abstractmethod
     def parameters(self) -> tuple[Arrays, Arrays]:
         """Copies of the weights and biases."""
-        raise NotImplementedError
 
+    @abstractmethod
     def set_parameters(self, weights: Arrays, biases: Arrays, training: bool = True) -> None:
         """Take over weights[l] (n_in, n_out) and biases[l] (n_out,); prediction alone needs no transposed copy."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, X: Any, out: Any = None, check: bool = True, largest: bool = False) -> np.ndarray:
         """h_{W,b}(X) (eq. 7)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def epochs(
         self, X: Any, T: Any, sample_weight: Any, settings: dict[str, Any], batch_size: int,
         order: Any = None, loss_offsets: Any = None,
     ) -> Any:  # fmt: skip
         """Training passes over the examples of X and T."""
-        raise NotImplementedError
 
     def has_parameters(self, weights: Arrays, biases: Arrays) -> bool:
         """Whether these are the weights and biases."""
@@ -85,7 +113,7 @@ class TrainerBase:
             last = number == len(self.sizes) - 2
             outputs = []
             for f in ("identity", self.output if last else self.activation):
-                layer = type(self)(W.shape, "identity", f, self.loss, 0.0, self.dtype, 0.0)  # type: ignore[call-arg]
+                layer = type(self)(W.shape, "identity", f, self.loss, 0.0, self.dtype, 0.0)
                 layer.set_parameters([W], [b])
                 outputs.append(layer.forward(a, check=number == 0))
             result.append((outputs[0], outputs[1]))
@@ -93,7 +121,7 @@ class TrainerBase:
         return result
 
 
-class EpochsBase:
+class EpochsBase(ABC):
     """Passes over the examples of X and T; each is begun, then run in parts until its `chunks` are `done`."""
 
     X: Any
@@ -105,24 +133,25 @@ class EpochsBase:
     done: int
     _seconds_a_chunk: float
 
+    @abstractmethod
     def run(self, last: int) -> None:
         """Go on until `last` chunks are done."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wait(self) -> None:
         """Wait until the chunks that were run are done."""
 
+    @abstractmethod
     def mean_loss(self) -> float:
         """The mean over the examples seen of their minibatches' weighted mean loss, without eq. 5."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mean_penalty(self) -> float:
         """Eq. 5 averaged over the minibatches as they were seen, each counted by its number of examples."""
-        raise NotImplementedError
 
+    @abstractmethod
     def met_not_finite(self) -> bool:
         """Whether a number of X or T was not finite."""
-        raise NotImplementedError
 
     def run_slice(self) -> int:
         """Go on for about SLICE_SECONDS, by the pace of the slice before; returns how many chunks that were."""

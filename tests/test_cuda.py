@@ -78,18 +78,12 @@ def force(monkeypatch):
 
 STAGES = launch.STAGES if SIMULATED else launch.GRAPH
 PLANS = [
-    (shape, split, mode)
-    for shape in range(len(layout.SHAPES))
+    (number, split, mode, dtype)
+    for number, shape in enumerate(layout.SHAPES)
     for split, mode in ((0, launch.ALONE), (0, launch.COOPERATIVE), (1, launch.COOPERATIVE), (9, STAGES))
-    if mode != launch.ALONE or layout.SHAPES[shape].slices > 1
+    for dtype in DTYPES
+    if shape in (layout.resident_shapes if mode == launch.ALONE else layout.shapes)(np.dtype(dtype))
 ]
-
-
-def shape_of(number, dtype):
-    shape = layout.SHAPES[number]
-    if shape not in layout.shapes(np.dtype(dtype)):
-        pytest.skip("no such tile for this dtype")
-    return shape
 
 
 # the lecture's quantities
@@ -112,22 +106,18 @@ def test_activations(activation):
     assert_lecture(gpu(net), X, T)
 
 
-@pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize(("sizes", "rows"), itertools.product(SIZES, ROWS))
 def test_shapes(sizes, rows):
     """Widths and minibatches on both sides of a tile."""
-    if SIMULATED and len(sizes) == 4 and rows == 8:
-        pytest.skip("takes long in the simulator")
     net = network(sizes, output="identity")
     X, T = data(net, rows)
     assert_lecture(gpu(net), X, T)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("number", "split", "mode"), PLANS)
+@pytest.mark.parametrize(("number", "split", "mode", "dtype"), PLANS)
 def test_plans(force, number, split, mode, dtype):
     """Every tile, in every way to run it: an epoch of training, and the gradients, as in the lecture."""
-    force(shape_of(number, dtype), split, mode)
+    force(layout.SHAPES[number], split, mode)
     net = network((6, 18, 9, 3) if SIMULATED else (70, 150, 90, 10), activation="tanh", l2=0.02, dtype=dtype)
     X, T = data(net, 21 if SIMULATED else 333)
     twin, batch_size = gpu(net), 9 if SIMULATED else 150

@@ -1,6 +1,5 @@
 """The CPU's side of a network: its parameters in panels, its room for a chunk, and calls of the compiled passes."""
 
-import math
 import threading
 import time
 from typing import Any
@@ -118,41 +117,12 @@ def call_on_threads(address: int, step: np.ndarray, activations: np.ndarray, thr
 
 
 class Trainer(TrainerBase):
-    """A network on the CPU.
+    """A network on the CPU; the parameters are TrainerBase's."""
 
-    Parameters
-    ----------
-    sizes : tuple of int
-        Widths of the layers, input and output included.
-    activation, output, loss : str
-    l2 : float
-        lambda of eq. 5.
-    dtype : numpy.dtype
-        float32 or float64.
-    dropout : float
-    l2_per_example : bool, default=False
-        Whether a minibatch's update takes l2 divided by the sum of its examples' weights.
-    loss_limits : (float, float), optional
-        Between which a log loss is kept where it is reported.
-    """
-
-    def __init__(
-        self,
-        sizes,
-        activation,
-        output,
-        loss,
-        l2,
-        dtype,
-        dropout,
-        l2_per_example=False,
-        loss_limits=(-math.inf, math.inf),
-    ):
-        self.settings = sizes, activation, output, loss, l2, np.dtype(dtype), dropout, l2_per_example, loss_limits
-        self.sizes, self.activation, self.output, self.loss = sizes, activation, output, loss
-        self.l2, self.dtype, self.dropout = l2, np.dtype(dtype), dropout
-        self.l2_per_example, self.loss_limits = l2_per_example, loss_limits
-        plan = _layout.layout(sizes, activation, output, dtype, TILE_ROWS)
+    def __init__(self, *settings, **more):
+        super().__init__(*settings, **more)
+        sizes, dtype = self.sizes, self.dtype
+        plan = _layout.layout(sizes, self.activation, self.output, dtype, TILE_ROWS)
         self.layers = plan.layers
         self.work = sum(n_in * n_out for n_in, n_out in zip(sizes, sizes[1:], strict=False))
         self.model = {
@@ -432,6 +402,9 @@ class Epochs(EpochsBase):
         call_on_threads(compiled_epoch().address, self._step, self._arrays["activations"], threads)
         self._paces[threads] = (time.perf_counter() - begin) / max(1, last - first)
         self.done = last
+
+    def wait(self) -> None:
+        """Nothing is under way: `run` returns when it is done."""
 
     def _choose_threads(self) -> int:
         """All threads or one, whichever was faster of late: where passes are short, a busy processor makes one win.

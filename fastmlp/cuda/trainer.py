@@ -1,6 +1,5 @@
 """The GPU's side of a network: its parameters and data in the device's memory, and launches of the kernels."""
 
-import math
 from itertools import pairwise
 from typing import Any
 
@@ -36,26 +35,12 @@ def seconds_an_epoch(settings: tuple[Any, ...], examples: int, batch_size: int) 
 
 
 class Trainer(TrainerBase):
-    """A network on the GPU; the parameters are those of `fastmlp.cpu.trainer.Trainer`."""
+    """A network on the GPU; the parameters are TrainerBase's."""
 
-    def __init__(
-        self,
-        sizes,
-        activation,
-        output,
-        loss,
-        l2,
-        dtype,
-        dropout,
-        l2_per_example=False,
-        loss_limits=(-math.inf, math.inf),
-    ):
-        self.settings = sizes, activation, output, loss, l2, np.dtype(dtype), dropout, l2_per_example, loss_limits
-        self.sizes, self.activation, self.output, self.loss = tuple(sizes), activation, output, loss
-        self.l2, self.dtype, self.dropout = l2, np.dtype(dtype), dropout
-        self.l2_per_example, self.loss_limits = l2_per_example, loss_limits
+    def __init__(self, *settings, **more):
+        super().__init__(*settings, **more)
         self.real: Any = self.dtype.type
-        self.layout = layout(self.sizes, activation, output, self.real)
+        self.layout = layout(self.sizes, self.activation, self.output, self.real)
         self._count = 0
         self._model = _data.zeros(self.layout.parameters, self.dtype)
         self._remembered: Any = None
