@@ -24,9 +24,11 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """What is loaded when it is first asked for: the estimators, which import scikit-learn, and data sets."""
+    """What is loaded when it is first asked for: the estimators, which import scikit-learn, files, and data sets."""
     if name in ("MLPClassifier", "MLPRegressor"):
         return getattr(importlib.import_module("fastmlp.estimators"), name)
+    if name in ("save", "load"):
+        return getattr(importlib.import_module("fastmlp.persistence"), name)
     if name == "datasets":
         return importlib.import_module("fastmlp.datasets")
     raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
@@ -44,6 +46,8 @@ __all__ = [
     "Network",
     "check_gradients",
     "datasets",
+    "load",
+    "save",
     "show_versions",
     "warmup",
 ]

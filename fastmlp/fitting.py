@@ -56,6 +56,17 @@ class OptimizerState:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "trainer": None, "_moments": self.moments()}
 
+    def values(self) -> dict[str, Any]:
+        """All but the moments, as numbers and text."""
+        return {name: getattr(self, name) for name in ("settings", "learning_rate", "epochs", "updates")}
+
+    @classmethod
+    def of(cls, values: dict[str, Any], moments: list[Any]) -> "OptimizerState":
+        """The state with these values and moments."""
+        state = cls(values["settings"], values["learning_rate"])
+        state.epochs, state.updates, state._moments = values["epochs"], values["updates"], moments
+        return state
+
     def moments(self) -> list[Any]:
         """The rule's moments of the weights and biases."""
         return self._moments if self.trainer is None else self.trainer.moments()
