@@ -28,6 +28,7 @@ from fastmlp.fitting import (
     STOCHASTIC,
     Examples,
     OptimizerState,
+    Progress,
     Report,
     Validation,
     accuracy,
@@ -101,7 +102,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
 
     # ---- what is fitted --------------------------------------------------------------------------------------------
 
-    def _fit(self, X, y, sample_weight=None, incremental=False, eval_set=None):
+    def _fit(self, X, y, sample_weight=None, incremental=False, eval_set=None, checkpoint=None, checkpoint_every=1):
         sizes = self.hidden_layer_sizes
         hidden = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
         if np.any(np.array(hidden) <= 0):
@@ -120,6 +121,9 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64) if first else self._dtype()
         layers = [X.shape[1], *(int(n) for n in hidden), self.n_outputs_]
         self._random_state = check_random_state(self.random_state)
+        of_data = {"X": X.shape, "y": y.shape, "outputs": n_outputs, "sample_weight": sample_weight is not None}
+        of_data |= {"classes": getattr(self, "classes_", None), "eval_set": eval_set is not None}
+        progress = Progress.of(self, checkpoint, checkpoint_every, of_data)
         if first:
             self._initialize(layers, dtype)
         examples = self._examples(X, y, T, self._weight(y, sample_weight))
@@ -136,7 +140,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
                 l2 = self.alpha / total if self.l2 is None else self.l2
                 trainer = self._trainer(np.dtype(np.float64), l2, examples=examples.m)
                 validation = None if eval_set is None else self._validation(X, y, T, None, examples, eval_set)
-                fit_lbfgs(self, trainer, examples, validation, report)
+                fit_lbfgs(self, trainer, examples, validation, report, progress)
             else:
                 by_example = self.l2 is None
                 validation = self._validation(X, y, T, sample_weight, examples, eval_set)
@@ -144,7 +148,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
                     validation.best = [W.copy() for W in self.coefs_], [b.copy() for b in self.intercepts_]
                 l2 = self.alpha if by_example else self.l2
                 trainer = self._trainer(dtype, l2, by_example, examples.m, incremental)
-                fit_minibatches(self, trainer, examples, incremental, validation, report)
+                fit_minibatches(self, trainer, examples, incremental, validation, report, progress)
                 if validation is not None and validation.best is not None:
                     trainer.set_parameters(*validation.best)
             weights, biases = trainer.parameters()
@@ -364,7 +368,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     @with_callbacks
-    def fit(self, X, y, sample_weight=None, eval_set=None):
+    def fit(self, X, y, sample_weight=None, eval_set=None, checkpoint=None, checkpoint_every=1):
         """Fit to X and y.
 
         Parameters
@@ -375,12 +379,19 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         eval_set : (X, y), optional
             Examples to score after each epoch, in validation_scores_ and validation_curve_; with early_stopping=True
             they take the place of those that would have been set aside.
+        checkpoint : path-like, optional
+            A file that the fit is written to, in one piece or not at all, and resumed from where it is there already:
+            the same call again, after a crash or Ctrl-C, ends with the same bits as an undisturbed one ("lbfgs"
+            restarts its memory), a finished fit is loaded and returned at once, a larger max_iter goes on. A file of
+            other parameters, or of data of other shapes, is a ValueError.
+        checkpoint_every : int >= 1, default=1
+            Epochs from one writing to the next.
 
         Returns
         -------
         self
         """
-        return self._fit(X, y, sample_weight, eval_set=eval_set)
+        return self._fit(X, y, sample_weight, False, eval_set, checkpoint, checkpoint_every)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -487,8 +498,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
     Notes
     -----
     `set_callbacks` takes scikit-learn's callbacks (sklearn.callback: ProgressBar, ScoringMonitor, your own), which are
-    called after each epoch. Ctrl-C ends the training with a warning; the weights of that moment are kept (but for
-    "lbfgs", which it leaves). A training whose weights are no longer finite ends at once, with scikit-learn's error.
+    called after each epoch. Ctrl-C ends the training with a warning; the weights of that moment are kept. A training
+    whose weights are no longer finite ends at once, with scikit-learn's error.
 
     Examples
     --------
@@ -796,8 +807,8 @@ class MLPRegressor(RegressorMixin, _MLP):
     Notes
     -----
     `set_callbacks` takes scikit-learn's callbacks (sklearn.callback: ProgressBar, ScoringMonitor, your own), which are
-    called after each epoch. Ctrl-C ends the training with a warning; the weights of that moment are kept (but for
-    "lbfgs", which it leaves). A training whose weights are no longer finite ends at once, with scikit-learn's error.
+    called after each epoch. Ctrl-C ends the training with a warning; the weights of that moment are kept. A training
+    whose weights are no longer finite ends at once, with scikit-learn's error.
 
     Examples
     --------

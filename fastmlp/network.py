@@ -403,6 +403,8 @@ class Network:
         patience: int | None = None,
         callbacks: Sequence[Callable[["Network", "History"], Any]] = (),
         progress: bool = False,
+        checkpoint: Any = None,
+        checkpoint_every: int = 1,
     ) -> "History":
         """Train for some epochs, each one pass over the m examples.
 
@@ -432,6 +434,14 @@ class Network:
             Each is called as callback(network, history) after every epoch; training stops when one returns True.
         progress : bool, default=False
             Show a progress bar (tqdm, in notebooks too).
+        checkpoint : path-like, optional
+            A file that the training is written to, in one piece or not at all. Where it is there already, the training
+            goes on from it, and `epochs` is the number of all epochs: the same call again, after a crash, Ctrl-C or a
+            power failure, ends with the same bits as an undisturbed one (L-BFGS restarts its memory); a finished
+            training is loaded and returned at once; with more epochs it goes on. X and T must be the same again:
+            their shapes are compared, their numbers are not. `fastmlp.load` makes a network of the file.
+        checkpoint_every : int >= 1, default=1
+            Epochs from one writing to the next.
 
         Returns
         -------
@@ -440,7 +450,8 @@ class Network:
         Raises
         ------
         ValueError
-            When an argument is wrong; nothing has been changed then.
+            When an argument is wrong, or the checkpoint is damaged or that of another network, data or settings;
+            nothing has been changed then.
         RuntimeError
             When it is called by a callback of a training of the same network.
         DivergenceError
@@ -457,6 +468,8 @@ class Network:
                 optimizer,
                 batch_size,
                 epochs,
-                training.Settings(shuffle, tol, validation, patience, callbacks, progress),
+                training.Settings(
+                    shuffle, tol, validation, patience, callbacks, progress, checkpoint, checkpoint_every
+                ),
                 sample_weight,
             )

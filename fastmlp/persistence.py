@@ -42,7 +42,7 @@ def _digest(text: dict[str, str], arrays: Arrays) -> str:
     digest = hashlib.sha256(json.dumps([text[name] for name in ("format", "version", "kind", "values")]).encode())
     for name, array in sorted(arrays.items()):
         digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
-        digest.update(memoryview(np.ascontiguousarray(array).reshape(-1)).cast("B") if array.size else b"")
+        digest.update(np.ascontiguousarray(array).data if array.size else b"")
     return digest.hexdigest()
 
 
@@ -167,8 +167,9 @@ def set_rng(rng: Any, values: Values) -> Any:
 # ---- networks ------------------------------------------------------------------------------------------------------
 
 
-def layer_arrays(weights: Any, biases: Any, prefix: str = "") -> Arrays:
-    """Weights and biases by name."""
+def layer_arrays(parameters: Any, prefix: str = "") -> Arrays:
+    """Weights and biases, given as a pair, by name."""
+    weights, biases = parameters
     named = {f"{prefix}weights.{l}": W for l, W in enumerate(weights)}
     return named | {f"{prefix}biases.{l}": b for l, b in enumerate(biases)}
 
@@ -185,7 +186,7 @@ def moment_arrays(moments: Any, prefix: str = "") -> Arrays:
     return {
         name: array
         for n, moment in enumerate(moments)
-        for name, array in layer_arrays(*moment, f"{prefix}moments.{n}.").items()
+        for name, array in layer_arrays(moment, f"{prefix}moments.{n}.").items()
     }
 
 
@@ -213,7 +214,7 @@ def training_state(network: Network, prefix: str = "") -> tuple[Values, Arrays]:
     """What training changes in a network, but for the generator."""
     trainer = network._trainer
     values = {"optimizer": optimizer_values(network._optimizer), "updates": network._updates, "epochs": network._epochs}
-    arrays = layer_arrays(*trainer.parameters(), prefix) | moment_arrays(trainer.moments(), prefix)
+    arrays = layer_arrays(trainer.parameters(), prefix) | moment_arrays(trainer.moments(), prefix)
     return values, arrays
 
 
@@ -225,14 +226,19 @@ def put_training_state(network: Network, values: Values, arrays: Arrays, optimiz
     network._updates, network._epochs = values["updates"], values["epochs"]
 
 
-def _pack_network(network: Network) -> tuple[Values, Arrays]:
+def network_values(network: Network) -> tuple[Values, Arrays]:
+    """All of a network."""
     with network._lock:
         state, arrays = training_state(network)
         values = {**network_settings(network), "device": network._wanted_device}
-        values |= {"state": state, "rng": rng_values(network._rng)}
-    if state["optimizer"] is not None and FUNCTION in state["optimizer"].values():
+        return {**values, "state": state, "rng": rng_values(network._rng)}, arrays
+
+
+def _pack_network(network: Network) -> tuple[Values, Arrays]:
+    values, arrays = network_values(network)
+    optimizer = values["state"]["optimizer"]
+    if optimizer is not None and FUNCTION in optimizer.values():
         _warn_of_function("learning_rate", "the optimizer starts anew when a loaded network is trained")
-        state["optimizer"] = None
     return values, arrays
 
 
@@ -246,7 +252,7 @@ def _unpack_network(values: Values, arrays: Arrays) -> Network:
     weights, biases = layers_from(arrays)
     network.weights, network.biases = weights, biases  # with their checks
     named, optimizer = values["state"]["optimizer"], None
-    if named is not None:
+    if named is not None and FUNCTION not in named.values():
         allowed = ("GradientDescent", "SGD", "Adam", "LBFGS")
         if named["name"] not in allowed:
             raise ValueError(f"the optimizer is {named['name']!r}; {', '.join(allowed)} are allowed")
@@ -312,7 +318,7 @@ def _pack_estimator(estimator: Any) -> tuple[Values, Arrays]:
     if hasattr(estimator, "coefs_"):
         values["fitted"] = fitted_values(estimator)
         values["shape"] = {name: _plain(getattr(estimator, name)) for name in SHAPE if hasattr(estimator, name)}
-        arrays = layer_arrays(estimator.coefs_, estimator.intercepts_)
+        arrays = layer_arrays((estimator.coefs_, estimator.intercepts_))
         binarizer, state = getattr(estimator, "_label_binarizer", None), estimator._optimizer
         if binarizer is not None:
             values["targets"] = {"y_type": binarizer.y_type_, "sparse": bool(binarizer.sparse_input_)}
