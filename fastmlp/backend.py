@@ -82,7 +82,7 @@ class TrainerBase(ABC):
     def _pass(self, X: Any, T: Any, sample_weight: Any, rule: str) -> Any:
         """One pass over X and T that changes nothing."""
         epoch = self.epochs(X, T, sample_weight, {"rule": rule}, X.shape[0])
-        epoch.run(epoch.chunks)
+        epoch.finish()
         epoch.refuse_not_finite()
         return epoch
 
@@ -160,6 +160,11 @@ class EpochsBase(ABC):
         self.wait()
         self._seconds_a_chunk = max((time.perf_counter() - begin) / (self.done - done), 1e-9)
         return self.done - done
+
+    def finish(self) -> None:
+        """Go on to the end, slice by slice, so that Ctrl-C is heard."""
+        while self.done < self.chunks:
+            self.run_slice()
 
     def examples(self, chunks: int) -> int:
         """How many examples are in the first so many chunks."""

@@ -378,7 +378,7 @@ class Validation:
             rule, weight = {"rule": "evaluate"}, examples.weight
             self.losses = trainer.epochs(examples.X, examples.T, weight, rule, examples.m, None, examples.loss_offsets)
         self.losses.begin()
-        self.losses.run(self.losses.chunks)
+        self.losses.finish()
         estimator.validation_curve_.append(self.losses.mean_loss() / examples.outputs_per_loss)
         estimator.validation_scores_.append(self._score(trainer))
 

@@ -118,7 +118,7 @@ class Watch:
             X, T = self.validation
             self.losses = trainer.epochs(X, T, None, {"rule": "evaluate"}, X.shape[0])
         self.losses.begin()
-        self.losses.run(self.losses.chunks)
+        self.losses.finish()
         return self.losses.mean_loss() + trainer.penalty()
 
     def resume(self, run: dict[str, Any], optimizer: Optimizer, epochs: int) -> None:
@@ -414,7 +414,7 @@ class FullBatch:
         """The mean loss, eq. 5, and the gradient of their sum; the first call refuses data that are not finite."""
         self.put(vector)
         self._epoch.begin(check=self._check)
-        self._epoch.run(self._epoch.chunks)
+        self._epoch.finish()
         if self._check:
             self._epoch.refuse_not_finite()
             self._check = False

@@ -7,7 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from fastmlp.backend import Arrays, EpochsBase, TrainerBase
+from fastmlp.backend import SLICE_SECONDS, Arrays, EpochsBase, TrainerBase
 from fastmlp.codes import LOSSES, RULES
 from fastmlp.cpu import layout as _layout
 from fastmlp.cpu.compiling import callable_at
@@ -16,6 +16,7 @@ from fastmlp.cpu.gather import Source
 from fastmlp.cpu.layout import CHUNK_ROWS, STEP, aligned, from_panels, padded, to_panels
 from fastmlp.cpu.prediction import compiled_prediction
 from fastmlp.cpu.team import WORDS, assemble, run_shares
+from fastmlp.cpu.threads import ThreadShare
 from fastmlp.cpu.vector import TILE_ROWS, VECTOR_BYTES, panel_of
 from fastmlp.inputs import not_finite_error
 
@@ -25,6 +26,9 @@ from fastmlp.inputs import not_finite_error
 PASS_SECONDS = 1.5e-6
 REGION_SECONDS = {"omp": 2e-6, "tbb": 5e-6, "workqueue": 100e-6}
 OPERATIONS_PER_VECTOR_BYTE = 4e9
+
+# Guesses for the first slice of an epoch: what a chunk and a row take beside their products, and how wrong it may be.
+CHUNK_SECONDS, ROW_SECONDS, CAUTION = 2e-6, 50e-9, 4.0
 
 # Of each field of a step, words of 8 bytes all: which word it is, and whether it is a real number.
 PLACES = {name: (place, STEP[name] == np.float64) for place, name in enumerate(STEP.names or ())}
@@ -51,6 +55,11 @@ def seconds_an_epoch(sizes: tuple[int, ...], dtype: np.dtype, examples: int) -> 
 def speed(dtype: np.dtype) -> float:
     """A cautious guess of one core's speed in operations a second."""
     return OPERATIONS_PER_VECTOR_BYTE * VECTOR_BYTES / np.dtype(dtype).itemsize
+
+
+def first_guess(operations: float, rows: float, dtype: np.dtype) -> float:
+    """At the most how many seconds a chunk takes, of rows with so many operations each, before one was measured."""
+    return CAUTION * (CHUNK_SECONDS + rows * (ROW_SECONDS + operations / speed(dtype)))
 
 
 def is_finite(array: np.ndarray) -> bool:
@@ -258,7 +267,22 @@ class Trainer(TrainerBase):
             out = np.empty(m, np.int64) if largest else np.empty((m, self.sizes[-1]), self.dtype)
         if m == 0:
             return out
-        threads = self._threads(2.0 * self.work * m, 1, -(-m // TILE_ROWS))
+        # Ctrl-C waits for a call's rows
+        rows = padded(int(SLICE_SECONDS / first_guess(2.0 * self.work, 1, self.dtype)), TILE_ROWS)
+        for begin in range(0, m, rows):
+            part = slice(begin, begin + rows) if rows < m else slice(None)
+            if self._forward(X[part], out[part], largest) and check:
+                raise not_finite_error(X, self.dtype, "X") or FloatingPointError("X changed while it was read")
+        return out
+
+    def _forward(self, X, out: np.ndarray, largest: bool) -> bool:
+        """`forward` in one call; returns whether a number of X was not finite."""
+        m = X.shape[0]
+        with ThreadShare(self._threads(2.0 * self.work * m, 1, -(-m // TILE_ROWS))) as threads:
+            return self._forward_on(threads, X, out, largest)
+
+    def _forward_on(self, threads: int, X, out: np.ndarray, largest: bool) -> bool:
+        m = X.shape[0]
         chunk = min(padded(-(-m // threads), TILE_ROWS), CHUNK_ROWS // 2)
         plan = _layout.layout(self.sizes, self.activation, self.output, self.dtype, chunk)
         source = Source(X, self.dtype)
@@ -281,9 +305,7 @@ class Trainer(TrainerBase):
         )
         chunks, _ = compiled_prediction(self.dtype)
         call_on_threads(chunks.address, step, activations, threads)
-        if check and not_finite.any():
-            raise not_finite_error(X, self.dtype, "X") or FloatingPointError("a number of X changed while it was read")
-        return out
+        return bool(not_finite.any())
 
     def forward_one(self, x: np.ndarray) -> np.ndarray:
         """h_{W,b}(x) for one example x, (1, n_in); the output is (1, n_out)."""
@@ -348,7 +370,7 @@ class Epochs(EpochsBase):
         if batch_size > CHUNK_ROWS or settings["rule"] == "store" or max_norm is not None:
             room.own("gradients", trainer.model["parameters"].size, trainer.dtype)
         work = (2.0 if settings["rule"] == "evaluate" else 6.0) * trainer.work
-        self._seconds_a_chunk = work * m / speed(trainer.dtype) / self.chunks
+        self._seconds_a_chunk = first_guess(work, m / self.chunks, trainer.dtype)
         self.threads = trainer._threads(work * m, 2 * self.chunks, 1 << 30)
         self._short = self.threads > 1 and work * min(batch_size, CHUNK_ROWS) < SHORT_SECONDS * speed(trainer.dtype)
         self._runs = 0
@@ -395,11 +417,11 @@ class Epochs(EpochsBase):
 
     def run(self, last: int) -> None:
         """Go on until `last` chunks are done."""
-        threads = self._choose_threads()
         first, begin = self.done, time.perf_counter()
         self._step[0]["from_chunk"], self._step[0]["to_chunk"] = first, last
         assemble(self._arrays["team"])
-        call_on_threads(compiled_epoch().address, self._step, self._arrays["activations"], threads)
+        with ThreadShare(self._choose_threads()) as threads:
+            call_on_threads(compiled_epoch().address, self._step, self._arrays["activations"], threads)
         self._paces[threads] = (time.perf_counter() - begin) / max(1, last - first)
         self.done = last
 
