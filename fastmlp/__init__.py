@@ -24,11 +24,13 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """What is loaded when it is first asked for: the estimators, which import scikit-learn, and data sets."""
+    """What is loaded when it is first asked for: the estimators, which import scikit-learn, data sets, to_onnx."""
     if name in ("MLPClassifier", "MLPRegressor"):
         return getattr(importlib.import_module("fastmlp.estimators"), name)
     if name == "datasets":
         return importlib.import_module("fastmlp.datasets")
+    if name == "to_onnx":
+        return importlib.import_module("fastmlp.onnx_export").to_onnx
     raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
 
 
@@ -45,5 +47,6 @@ __all__ = [
     "check_gradients",
     "datasets",
     "show_versions",
+    "to_onnx",
     "warmup",
 ]
