@@ -31,6 +31,8 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module("fastmlp.persistence"), name)
     if name == "datasets":
         return importlib.import_module("fastmlp.datasets")
+    if name == "to_onnx":
+        return importlib.import_module("fastmlp.onnx_export").to_onnx
     raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
 
 
@@ -49,5 +51,6 @@ __all__ = [
     "load",
     "save",
     "show_versions",
+    "to_onnx",
     "warmup",
 ]
