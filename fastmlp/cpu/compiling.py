@@ -13,7 +13,6 @@ import hashlib
 import os
 import sys
 import tempfile
-import threading
 import warnings
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from numba.core import caching
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+from numba.core.compiler_lock import global_compiler_lock
 
 # No fast-math flag anywhere: the sums' order is ours, so the bits do not depend on what the compiler thinks of.
 OPTIONS = {"error_model": "numpy", "nogil": True}
@@ -76,7 +76,7 @@ PASS = {**OPTIONS, "_nrt": False, "no_rewrites": True}
 INNER = {**PASS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _KernelCompiler}
 
 
-_lock = threading.RLock()
+_lock = global_compiler_lock  # Numba's own, which may be taken again by its owner
 if hasattr(os, "register_at_fork"):  # a child must not wait for a compilation that it has no thread for
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
@@ -209,6 +209,8 @@ class _FunctionCache(caching.FunctionCache):
         try:
             return super().load_overload(sig, target_context)
         except Exception:
+            with contextlib.suppress(OSError):
+                self.flush()
             return None
 
     def save_overload(self, sig, data):
