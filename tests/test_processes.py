@@ -303,12 +303,12 @@ for dtype in ("float32", "float64"):
 """
 
 
-def python(code, **environment):
+def python(code, folder=None, **environment):
     """A process that is running, its output to be read."""
     sources = os.path.dirname(os.path.dirname(fastmlp.__file__))
     environment = {**os.environ, "PYTHONPATH": sources, **environment}
     pipe = subprocess.PIPE
-    return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=folder, stdout=pipe, stderr=pipe, text=True)
 
 
 def test_processes_that_start_at_once_with_an_empty_cache(tmp_path):
@@ -354,16 +354,20 @@ def test_the_key_follows_sources_compiler_and_processor(tmp_path):
 
     shutil.copytree(pathlib.Path(fastmlp.__file__).parent, tmp_path / "fastmlp")
     copied = {"PYTHONPATH": str(tmp_path)}
-    own = python(KEY, **copied).communicate()[0]
-    assert own == run_python("-c", KEY)  # not the folder, but what is in it
-    keys = {own, python(KEY, **copied, NUMBA_CPU_NAME="haswell").communicate()[0]}
-    keys.add(python(KEY, **copied, NUMBA_CPU_FEATURES="+sse2").communicate()[0])
-    for module, line in (("numba", "numba.__version__ = '0'"), ("numpy", "numpy.__version__ = '0'")):
-        keys.add(python(f"import numba, {module}\n{line}\n{KEY}", **copied).communicate()[0])
+
+    def key(code="", **environment):
+        shown, errors = python(f"import numba, numpy\n{code}\n{KEY}", tmp_path, **copied, **environment).communicate()
+        assert errors == ""
+        return shown.strip()
+
+    own = key()
+    assert own == run_python("-c", KEY).strip()  # not the folder, but what is in it
+    keys = [own, key(NUMBA_CPU_NAME="haswell"), key(NUMBA_CPU_FEATURES="+sse2"), key("numba.__version__ = '0'")]
+    keys.append(key("numpy.__version__ = '9.9.9'"))
     with open(tmp_path / "fastmlp" / "formulas.py", "a") as file:
         file.write("# a comment\n")
-    keys.add(python(KEY, **copied).communicate()[0])
-    assert len(keys) == 6 and all(len(key.strip()) == 16 for key in keys), keys
+    keys.append(key())
+    assert len(set(keys)) == 6 and {len(key) for key in keys} == {16}
 
 
 # A file stands where a folder is wanted, which not even root can write to.
