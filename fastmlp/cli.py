@@ -5,7 +5,7 @@ Arguments are parsed before anything heavy is imported. An error is one line on 
     0    it is done
     1    it could not be done: a file that is not there or not good, data that cannot be learned from
     2    wrong arguments
-    130  Ctrl-C: no model was written
+    130  Ctrl-C
 
 Results go to standard output; progress, warnings and errors to standard error.
 """
@@ -290,10 +290,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             getattr(commands, args.run)(args)
             sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+    except BrokenPipeError:
         with contextlib.suppress(Exception):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or its last flush would complain
-    except (ValueError, ArithmeticError, OSError, MemoryError, ImportError, TypeError) as error:
+        if args.run == "train":
+            print("fastmlp: error: what reads the output has gone away", file=sys.stderr)
+            return 1
+    except (ValueError, ArithmeticError, OSError, MemoryError, ImportError) as error:
         print(f"fastmlp: error: {one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:

@@ -12,12 +12,10 @@ from typing import Any
 
 import numba
 import numpy as np
-from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.exceptions import ConvergenceWarning
 
 import fastmlp
 import fastmlp.demo
-from fastmlp import MLPClassifier, MLPRegressor, baselines, devices, persistence, tablefiles, tables
+from fastmlp import baselines, devices, persistence, tablefiles, tables
 from fastmlp.cli import warn
 from fastmlp.cpu import compiling
 from fastmlp.tablefiles import Table, TableFile, quoted
@@ -69,9 +67,14 @@ def train(args: argparse.Namespace) -> None:
     _describe_plan(model, y, 0 if held_out is None else len(held_out[1]), say)
     seconds = _fit(model, X, y, args, say)
     _describe_training(model.estimator, args, seconds, say)
-    if held_out is not None and not args.quiet:
-        _score(model, (X, y), held_out, seconds, args)
-    _save(model, out, say)
+    verb = "replaced" if out.exists() else "wrote"
+    fastmlp.save(model, out)
+    try:
+        if held_out is not None and not args.quiet:
+            _score(model, (X, y), held_out, seconds, args)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the model is in {out}") from None
+    say(f"\n{verb} {out} ({_size(out)}); predict with\n  fastmlp predict {shlex.quote(str(out))} NEW.csv")
 
 
 def _target(file: TableFile, args: argparse.Namespace) -> str:
@@ -172,6 +175,8 @@ def _read_test(args: argparse.Namespace, model: TableModel, y: np.ndarray, say: 
 
 
 def _estimator(args: argparse.Namespace, task: str, y: np.ndarray) -> Any:
+    from fastmlp import MLPClassifier, MLPRegressor
+
     early_stopping = not args.no_early_stopping and len(y) >= STOPPING_ROWS
     if task == "classification":
         early_stopping = early_stopping and np.unique(y, return_counts=True)[1].min() >= 2
@@ -214,24 +219,33 @@ def _describe_plan(model: TableModel, y: np.ndarray, test_rows: int, say: Any) -
 
 def _fit(model: TableModel, X: Any, y: np.ndarray, args: argparse.Namespace, say: Any) -> float:
     """Train; returns the seconds it took. Ctrl-C, which the estimators take as an early end, ends the command."""
+    from sklearn.exceptions import ConvergenceWarning
+
     folder = compiling.cache_folder()
     if folder is None or not any(folder.iterdir()):
         say("  compiling the kernels, some seconds; later runs find them ready", flush=True)
     fastmlp.warmup(("float32",))
     parameters = {} if args.checkpoint is None else {"checkpoint": args.checkpoint}
     model.estimator.verbose = int(not args.quiet and sys.stderr.isatty())
+    interrupted = False
+
+    def hear(message: object, category: type[Warning], *_: Any, **__: Any) -> None:
+        nonlocal interrupted
+        if "interrupted by user" in str(message):
+            interrupted = True
+        elif not issubclass(category, ConvergenceWarning):  # which _describe_training says better
+            warn(message)
+
     start = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings():
         warnings.simplefilter("always")
+        warnings.showwarning = hear
         model.fit_prepared(X, y, **parameters)
     seconds = time.perf_counter() - start
     model.estimator.verbose = False
-    for found in caught:
-        if "interrupted by user" in str(found.message):
-            more = f"; the same command goes on from {args.checkpoint}" if args.checkpoint else ""
-            raise KeyboardInterrupt(f"no model was written{more}")
-        if not issubclass(found.category, ConvergenceWarning):  # which _describe_training says better
-            warn(found.message)
+    if interrupted:
+        more = f"; the same command goes on from {args.checkpoint}" if args.checkpoint else ""
+        raise KeyboardInterrupt(f"no model was written{more}")
     return seconds
 
 
@@ -286,6 +300,8 @@ def _score(
 
 
 def _baselines(regression: bool, random_state: int, neighbours: int) -> list[tuple[str, Any]]:
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+
     if regression:
         models = [*baselines.baseline_regressors(random_state), ("mean of the target", DummyRegressor())]
     else:
@@ -317,12 +333,6 @@ def _score_text(model: TableModel, y: np.ndarray, predicted: np.ndarray, simples
     if simplest is not None:
         beside = f"; always the mean: {baselines.mean_absolute_error(y, np.full(len(y), simplest)):.4g}"
     return f"R^2 {value:.4f}, mean absolute error of {model.target!r} {error:.4g}{beside}"
-
-
-def _save(model: TableModel, out: Path, say: Any) -> None:
-    verb = "replaced" if out.exists() else "wrote"
-    fastmlp.save(model, out)
-    say(f"\n{verb} {out} ({_size(out)}); predict with\n  fastmlp predict {shlex.quote(str(out))} NEW.csv")
 
 
 def _size(path: Path) -> str:

@@ -14,6 +14,7 @@ import stat
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -246,8 +247,17 @@ class CSVFile(TableFile):
         self._spool.flush()
         self.path = Path(self._spool.name)
 
-    def _open(self) -> Any:
-        return gzip.open(self.path, "rb") if self.path.suffix.lower() == ".gz" else open(self.path, "rb")
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        if self.path.suffix.lower() != ".gz":
+            with open(self.path, "rb") as file:
+                yield file
+            return
+        with gzip.open(self.path, "rb") as compressed:
+            try:
+                yield compressed
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise ValueError(f"{self.label} is not a sound gzip file: {error}") from None
 
     def _lines(self, delimiter: str) -> Generator[tuple[int, list[str]], None, None]:
         """Line number and entries of every line that is not blank."""
@@ -265,8 +275,6 @@ class CSVFile(TableFile):
                 ) from None
             except csv.Error as error:
                 raise ValueError(f"{self.label}, line {reader.line_num}: {error}; is a quote left open?") from None
-            except EOFError:
-                raise ValueError(f"{self.label} is cut off: its compressed part has no end") from None
 
     def _header(self, delimiter: str) -> list[str]:
         lines = self._lines(delimiter)
