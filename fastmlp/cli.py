@@ -140,8 +140,8 @@ arrays, each a column, and a two-dimensional X, whose columns are x0, x1, ...
 Columns of numbers are scaled, columns of text encoded as categories; empty entries, NA and nan
 are missing. Rows without a target are left out.
 
-With 300 rows or more to train on, a tenth of them is set aside, and training stops when the score
-on these rises no more.""",
+With 300 rows or more to train on, a tenth of them is set aside, and training stops when the loss
+on these falls no more.""",
         "  fastmlp train flowers.csv --target species\n"
         "  fastmlp train flowers.csv --target species --hidden 128 64 --dropout 0.2 --out big.fastmlp\n"
         "  fastmlp train houses.parquet --target price --test houses-2025.parquet --epochs 500\n"
@@ -179,7 +179,7 @@ on these rises no more.""",
     add("--epochs", "--max-iter", type=positive, default=200, metavar="N", help=text)
     add("--batch-size", type=positive, metavar="B", help="rows of a minibatch (default: 32 to 200)")
     add("--learning-rate", type=rate, default=0.001, metavar="R", help="of Adam (default: 0.001)")
-    text = "train on all rows until the loss on them falls no more, not until the score on some set aside does not rise"
+    text = "set no rows aside: train until the loss on all of them falls no more"
     add("--no-early-stopping", action="store_true", help=text)
     text = "write the training's state here, and go on from it if it is there"
     add("--checkpoint", metavar="FILE", help=text)

@@ -24,8 +24,8 @@ from fastmlp.tables import TableModel
 BASELINE_ROWS = 20_000  # that baselines are fitted on at most
 BASELINE_TEST_ROWS = 10_000
 BASELINE_ITERATIONS = 200
-STOPPING_ROWS = 300  # to train on, below which none are set aside: the score on so few tells too little
-PATIENCE = 20  # epochs without a better score; accuracies of few rows rise in steps
+STOPPING_ROWS = 300  # to train on, below which none are set aside: the loss on so few tells too little
+PATIENCE = 20  # epochs without a better loss on them
 
 
 # ---- train ---------------------------------------------------------------------------------------------------------
@@ -217,6 +217,16 @@ def _describe_plan(model: TableModel, y: np.ndarray, test_rows: int, say: Any) -
     sys.stdout.flush()
 
 
+def _log_likelihood(estimator: Any, X: Any, y: np.ndarray) -> float:
+    """Score to stop by: on few rows it tells more than the accuracy, which rises in steps.
+
+    scikit-learn's neg_log_loss refuses rows that lack a class.
+    """
+    h = estimator.predict_proba(X)
+    right = h[np.arange(len(y)), np.searchsorted(estimator.classes_, y)]
+    return float(np.log(np.maximum(right, np.finfo(h.dtype).tiny)).mean())
+
+
 def _fit(model: TableModel, X: Any, y: np.ndarray, args: argparse.Namespace, say: Any) -> float:
     """Train; returns the seconds it took. Ctrl-C, which the estimators take as an early end, ends the command."""
     from sklearn.exceptions import ConvergenceWarning
@@ -226,7 +236,9 @@ def _fit(model: TableModel, X: Any, y: np.ndarray, args: argparse.Namespace, say
         say("  compiling the kernels, some seconds; later runs find them ready", flush=True)
     fastmlp.warmup(("float32",))
     parameters = {} if args.checkpoint is None else {"checkpoint": args.checkpoint}
-    model.estimator.verbose = int(not args.quiet and sys.stderr.isatty())
+    estimator = model.estimator
+    estimator.verbose = int(not args.quiet and sys.stderr.isatty())
+    estimator.scoring = _log_likelihood if estimator.early_stopping and not model.regression else None
     interrupted = False
 
     def hear(message: object, category: type[Warning], *_: Any, **__: Any) -> None:
@@ -242,7 +254,7 @@ def _fit(model: TableModel, X: Any, y: np.ndarray, args: argparse.Namespace, say
         warnings.showwarning = hear
         model.fit_prepared(X, y, **parameters)
     seconds = time.perf_counter() - start
-    model.estimator.verbose = False
+    estimator.verbose, estimator.scoring = False, None  # a file does not hold functions
     if interrupted:
         more = f"; the same command goes on from {args.checkpoint}" if args.checkpoint else ""
         raise KeyboardInterrupt(f"no model was written{more}")
@@ -250,7 +262,7 @@ def _fit(model: TableModel, X: Any, y: np.ndarray, args: argparse.Namespace, say
 
 
 def _describe_training(estimator: Any, args: argparse.Namespace, seconds: float, say: Any) -> None:
-    measure = "score on the rows set aside" if estimator.early_stopping else "loss"
+    measure = "loss on the rows set aside" if estimator.early_stopping else "loss"
     done = f"\ntrained {estimator.n_iter_} epochs in {seconds:.2f} s"
     if estimator._no_improvement_count > estimator.n_iter_no_change:
         kept = "; the weights with the best one are kept" if estimator.early_stopping else ""

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 MISSING = frozenset(("", "NA", "N/A", "nan", "NaN", "NAN", "NaT", "null", "NULL", "<NA>"))
-ROWS = 10_000  # that are read at a time
+ENTRIES = 500_000  # of a CSV file that are text at a time
 DELIMITERS = ",;\t"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 SPREADSHEETS = (".ods", ".xls", ".xlsx")
@@ -101,7 +101,7 @@ def parse(entries: Sequence[str]) -> np.ndarray:
     if "_" in "".join(entries):  # which Python allows in a number
         raise ValueError("'_' is in no number")
     try:
-        return np.array(list(map(float, entries)))
+        return np.fromiter(map(float, entries), np.float64, len(entries))
     except ValueError:
         return np.array([np.nan if entry.strip() in MISSING else float(entry) for entry in entries])
 
@@ -182,7 +182,8 @@ class _Numbers:
         self.blocks.append(parse(entries))
 
     def column(self) -> Column:
-        return np.concatenate(self.blocks) if self.blocks else np.empty(0)
+        blocks, self.blocks = self.blocks, []
+        return np.concatenate(blocks) if blocks else np.empty(0)
 
 
 class _Texts:
@@ -199,7 +200,8 @@ class _Texts:
 
     def column(self) -> Column:
         texts = np.array(["" if text in MISSING else text for text in self.codes], object)
-        return texts[np.concatenate(self.blocks)] if self.blocks else np.empty(0, object)
+        blocks, self.blocks = self.blocks, []
+        return texts[np.concatenate(blocks)] if blocks else np.empty(0, object)
 
 
 class CSVFile(TableFile):
@@ -286,6 +288,7 @@ class CSVFile(TableFile):
     def _blocks(self) -> Iterator[list[list[str]]]:
         lines = self._lines(self.delimiter)
         next(lines)
+        rows = max(ENTRIES // len(self.names), 1)
         block = []
         for line, entries in lines:
             if len(entries) != len(self.names):
@@ -293,7 +296,7 @@ class CSVFile(TableFile):
                     f"{self.label}, line {line}: there are {len(entries)} entries for {len(self.names)} columns"
                 )
             block.append(entries)
-            if len(block) == ROWS:
+            if len(block) == rows:
                 yield block
                 block = []
         if block:

@@ -211,6 +211,19 @@ def test_early_stopping(good):
     assert "replaced houses.fastmlp" in shown
 
 
+def test_stopping_by_the_likelihood(good):
+    """Rows are set aside of more classes than are among them; the weights of the best epoch stand."""
+    r = np.random.default_rng(0)
+    x = np.concatenate([r.normal(size=400), [9, 9.1]])
+    labels = ["ab"[int(v > 0)] for v in x[:400]] + ["rare"] * 2
+    write_csv("t.csv", ["x", "y"], zip(x, labels, strict=True))
+    shown = good("train", "t.csv", "--learning-rate", 0.1, "--no-baselines")
+    assert "until the loss on the rows set aside got no better; the weights with the best one are kept" in shown
+    estimator = fastmlp.load("t.fastmlp").estimator
+    assert estimator.best_validation_score_ == max(estimator.validation_scores_) < 0
+    assert estimator.scoring is None and estimator.n_iter_ > 20
+
+
 def test_checkpoint_is_passed_on(good, monkeypatch):
     flowers()
     given = []

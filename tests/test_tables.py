@@ -90,7 +90,7 @@ def test_csv_delimiters_and_encodings(write, content, name, delimiter):
 
 def test_csv_late_text(write, monkeypatch):
     """A column that turns out to be text in a later block keeps the spelling of the earlier ones."""
-    monkeypatch.setattr("fastmlp.tablefiles.ROWS", 3)
+    monkeypatch.setattr("fastmlp.tablefiles.ENTRIES", 9)
     path = write("n,t,u\n" + "".join(f"{i},0{i},1_0\n" for i in range(7)) + "7,x,2\n")
     found = open_table(path).read()
     texts = np.array([*(f"0{i}" for i in range(7)), "x"], object)
@@ -416,5 +416,5 @@ def test_blocks_do_not_matter(monkeypatch):
 def test_csv_is_read_in_blocks(write, monkeypatch):
     path = write("a,b\n" + "".join(f"{i},{'xyz'[i % 3]}\n" for i in range(100)))
     expected = CSVFile(path).read()
-    monkeypatch.setattr("fastmlp.tablefiles.ROWS", 7)
+    monkeypatch.setattr("fastmlp.tablefiles.ENTRIES", 14)
     same_columns(CSVFile(path).read(), expected)
