@@ -29,6 +29,8 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module("fastmlp.estimators"), name)
     if name in ("save", "load"):
         return getattr(importlib.import_module("fastmlp.persistence"), name)
+    if name == "Shards":
+        return importlib.import_module("fastmlp.streaming").Shards
     if name == "datasets":
         return importlib.import_module("fastmlp.datasets")
     if name == "to_onnx":
@@ -46,6 +48,7 @@ __all__ = [
     "MLPClassifier",
     "MLPRegressor",
     "Network",
+    "Shards",
     "check_gradients",
     "datasets",
     "load",

@@ -126,6 +126,7 @@ class EpochsBase(ABC):
 
     X: Any
     T: Any
+    stream: Any  # in place of X and T; None where these are in memory
     m: int
     trainer: Any
     chunks: int
@@ -180,7 +181,9 @@ class EpochsBase(ABC):
 
     def refuse_not_finite(self) -> None:
         """Raise the error that names a number of X or T that is not finite, if one was met."""
-        if self.met_not_finite():
+        if self.stream is not None and self.met_not_finite():
+            raise self.stream.not_finite_error(self.trainer.dtype) or ValueError("a chunk changed while it was read")
+        if self.stream is None and self.met_not_finite():
             for data, name in ((self.X, "X"), (self.T, "T")):
                 error = not_finite_error(data, self.trainer.dtype, name)
                 if error is not None:

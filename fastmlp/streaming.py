@@ -154,7 +154,7 @@ class Stream:
             rows = [self._chunk(k)[0].shape[0] for k in range(len(chunks))]
         self.rows = [int(count) for count in rows]
         if len(self.rows) != len(chunks):
-            raise ValueError(f"rows of X has {len(self.rows)} entries; one for each of the {len(chunks)} chunks is allowed")
+            raise ValueError(f"rows of X has {len(self.rows)} entries; {len(chunks)}, one a chunk, are allowed")
         X, T = self._chunk(int(np.argmax(np.array(self.rows) > 0)))
         m = sum(self.rows)
         if m == 0:
@@ -181,7 +181,7 @@ class Stream:
         if hasattr(self, "like"):
             for name, now, then in zip("XT", checked, self.like, strict=True):
                 if now.shape[1:] != then.shape[1:] or inputs.is_sparse(now) != inputs.is_sparse(then):
-                    raise ValueError(f"{name} of chunk {k} is not of the kind of the first chunk's; chunks alike are allowed")
+                    raise ValueError(f"{name} of chunk {k} is not of the first chunk's kind; one kind is allowed")
         self._kept = k, checked
         return checked
 
@@ -236,11 +236,11 @@ class Stream:
             callable_at(compiled_shuffle().address, 3)(order.ctypes.data, len(order), seed)
         return X, T, order
 
-    def not_finite_error(self, number: int, dtype: np.dtype) -> ValueError:
-        """The error that names the first number of a window that is not finite."""
-        for k, begin, end in self.pieces(number):
+    def not_finite_error(self, dtype: np.dtype) -> ValueError | None:
+        """The error that names the first number that is not finite; every chunk before it is read once more."""
+        for k in range(len(self._chunks)):
             for name, data in zip("XT", self._chunk(k), strict=True):
-                error = inputs.not_finite_error(data[begin:end], dtype, f"{name} of chunk {k}, rows from {begin} on,")
+                error = inputs.not_finite_error(data, dtype, f"{name} of chunk {k}")
                 if error is not None:
                     return error
-        return ValueError("a chunk changed while it was read")
+        return None

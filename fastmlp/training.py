@@ -59,6 +59,7 @@ class Settings:
     progress: Any
     checkpoint: Any = None
     checkpoint_every: Any = 1
+    window: Any = None
 
 
 class Watch:
@@ -199,7 +200,9 @@ def train(
     """See `Network.train`."""
     if not isinstance(optimizer, (GradientDescent, SGD, Adam, LBFGS)):
         raise ValueError(f"optimizer is {optimizer!r}; a GradientDescent, SGD, Adam or LBFGS object is allowed")
-    X, T, weight = network._data(X, T, sample_weight)
+    shuffles = bool(settings.shuffle) and isinstance(optimizer, (SGD, Adam))
+    X, T, weight = network._training_data(X, T, sample_weight, shuffles, settings.window)
+    streamed = T is None
     batch_size = _check_batch_size(batch_size, optimizer, X.shape[0])
     _check_counts(epochs, settings)
     if isinstance(optimizer, LBFGS) and network.dropout > 0:
@@ -208,10 +211,13 @@ def train(
         raise RuntimeError("train was called by a callback of a training of the same network, which goes on after it")
     watch = Watch(network, settings)
     network._settle(X.shape[0], batch_size, epochs)
-    of_data = {"X": X.shape, "T": T.shape, "sample_weight": weight is not None}
+    of_data: dict[str, Any] = {"X": X.shape, "T": X.t_shape if streamed else T.shape}
+    of_data["sample_weight"] = weight is not None
+    if streamed:
+        of_data |= {"chunks": X.rows, "window": X.window_rows}
     of_data["validation"] = None if watch.validation is None else [data.shape for data in watch.validation]
     names = ("shuffle", "tol", "patience")
-    run = {"batch_size": batch_size, **{name: getattr(settings, name) for name in names}, **of_data}
+    run: dict[str, Any] = {"batch_size": batch_size, **{name: getattr(settings, name) for name in names}, **of_data}
     watch.resume(run, optimizer, epochs)
     descend = _lbfgs if isinstance(optimizer, LBFGS) else _descend
     with _progress_bar(settings.progress, epochs, X.shape[0], watch.history.n_epochs) as bar:
@@ -301,7 +307,7 @@ def _descend(
 ) -> None:
     """GradientDescent, SGD and Adam."""
     trainer = network._trainer
-    before = _snapshot(network), copy.deepcopy(_rng_state(network._rng))
+    before = _state(network)
     if network._optimizer != optimizer:
         _start_optimizer(network, optimizer)
     shuffle = watch.settings.shuffle and not isinstance(optimizer, GradientDescent)
@@ -313,6 +319,8 @@ def _descend(
     first = watch.history.n_epochs
     for number in range(first, epochs):
         trainer.remember()
+        # an epoch may fail to read its chunks, when the weights before it are to stand
+        at_start = None if epoch.stream is None else _state(network)
         epoch.begin(
             check=number == first,
             learning_rate=learning_rate_of(optimizer.learning_rate, network._epochs),
@@ -327,11 +335,13 @@ def _descend(
                 bar(epoch.examples(epoch.done) - epoch.examples(done))
                 if epoch.done == epoch.chunks or not math.isfinite(epoch.objective()):
                     break
-        finally:
-            network._updates += epoch.updates()
-            objective = epoch.objective()
-            if not (math.isfinite(objective) and trainer.is_finite()):
-                _recover(network, epoch, optimizer, before)
+        except BaseException as error:
+            if at_start is not None and isinstance(error, Exception):
+                _go_back_to(network, at_start)
+            else:  # after Ctrl-C the weights of that moment stand
+                _epoch_ends(network, epoch, optimizer, before)
+            raise
+        objective = _epoch_ends(network, epoch, optimizer, at_start or before)
         network._epochs += 1
         stop = watch.epoch_ends(objective)
         if network._optimizer is None:  # a callback has assigned weights or biases
@@ -339,6 +349,15 @@ def _descend(
         watch.keep()
         if stop:
             return
+
+
+def _epoch_ends(network: "Network", epoch: Any, optimizer: Any, before: tuple[Any, Any]) -> float:
+    """Count an epoch's updates; returns its objective, or raises what explains numbers that are not finite."""
+    network._updates += epoch.updates()
+    objective = epoch.objective()
+    if not (math.isfinite(objective) and network._trainer.is_finite()):
+        _recover(network, epoch, optimizer, before)
+    return objective
 
 
 def _start_optimizer(network: "Network", optimizer: Any) -> None:
@@ -359,6 +378,21 @@ def _restore(network: "Network", snapshot: tuple[Any, ...]) -> None:
     network._trainer.restore(arrays)
 
 
+def _state(network: "Network") -> tuple[Any, Any]:
+    """A snapshot, and the generator's state."""
+    return _snapshot(network), copy.deepcopy(_rng_state(network._rng))
+
+
+def _go_back_to(network: "Network", state: tuple[Any, Any]) -> None:
+    """Go back to a state."""
+    snapshot, rng = state
+    _restore(network, snapshot)
+    if hasattr(network._rng, "bit_generator"):
+        network._rng.bit_generator.state = rng
+    else:
+        network._rng.set_state(rng)
+
+
 def _rng_state(rng: Any) -> Any:
     return rng.bit_generator.state if hasattr(rng, "bit_generator") else rng.get_state()
 
@@ -368,12 +402,7 @@ def _recover(network: "Network", epoch: Any, optimizer: Any, before: tuple[Any, 
     try:
         epoch.refuse_not_finite()
     except ValueError:
-        snapshot, state = before
-        _restore(network, snapshot)
-        if hasattr(network._rng, "bit_generator"):
-            network._rng.bit_generator.state = state
-        else:
-            network._rng.set_state(state)
+        _go_back_to(network, before)
         raise
     network._trainer.go_back()
     network._optimizer = None

@@ -370,7 +370,7 @@ def test_more_data_than_memory(monkeypatch, kind):
     for rows in (0, 16):
         with monkeypatch.context() as patched:
             if rows:
-                patched.setattr(trainer.Trainer, "chunks_at_once", lambda self, *a, r=rows: max(1, r // a[4]))
+                patched.setattr(trainer.Trainer, "chunks_at_once", lambda self, *a, r=rows: max(1, r // a[5]))
             twin = gpu(net)
             history = twin.train(X, y, optimizer=fastmlp.SGD(0.5), batch_size=5, epochs=2, sample_weight=weight)
             J = twin.objective(X, y, sample_weight=weight)

@@ -307,8 +307,8 @@ def python(code, folder=None, **environment):
     """A process that is running, its output to be read."""
     sources = os.path.dirname(os.path.dirname(fastmlp.__file__))
     environment = {**os.environ, "PYTHONPATH": sources, **environment}
-    pipe = subprocess.PIPE
-    return subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=folder, stdout=pipe, stderr=pipe, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=folder, **pipes)
 
 
 def test_processes_that_start_at_once_with_an_empty_cache(tmp_path):

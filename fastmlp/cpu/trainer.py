@@ -19,6 +19,7 @@ from fastmlp.cpu.team import WORDS, assemble, run_shares
 from fastmlp.cpu.threads import ThreadShare
 from fastmlp.cpu.vector import TILE_ROWS, VECTOR_BYTES, panel_of
 from fastmlp.inputs import not_finite_error
+from fastmlp.streaming import Stream
 
 # Measured, in seconds: announcing a pass to the threads of a region and waiting for its end; starting and ending a
 # region, by Numba's threading layer. A few of these worth of work are left to one thread, judged by a cautious guess
@@ -340,6 +341,29 @@ class Trainer(TrainerBase):
         return stage, out, not_finite, run, step.ctypes.data, buffer.ctypes.data, (plan, step, one)
 
 
+def windows_of(m: int, batch_size: int, rows: int) -> list[tuple[int, int]]:
+    """Where windows of about so many examples begin: the first example of each and its chunk, and both their ends.
+
+    A window has whole minibatches, or, where one of these is larger, whole chunks of it as `begin_chunk` cuts them.
+    """
+    each = -(-batch_size // CHUNK_ROWS)
+    minibatches = -(-m // batch_size)
+    if rows >= m:
+        found = [(0, 0)]
+    elif batch_size <= rows:
+        step = rows // batch_size
+        found = [(n * batch_size, n * each) for n in range(0, minibatches, step)]
+    else:
+        found = []
+        for n in range(minibatches):
+            begin, size = n * batch_size, min(batch_size, m - n * batch_size)
+            chunks = -(-size // CHUNK_ROWS)
+            chunk = padded(-(-size // chunks), TILE_ROWS)
+            step = max(1, rows // chunk)
+            found += [(begin + k * chunk, n * each + k) for k in range(0, -(-size // chunk), step)]
+    return [*found, (m, minibatches * each)]
+
+
 class Epochs(EpochsBase):
     """Passes over the examples of X and T; each is begun, then run in parts until its `chunks` are `done`.
 
@@ -357,12 +381,19 @@ class Epochs(EpochsBase):
     def __init__(self, trainer: Trainer, X, T, sample_weight, settings, batch_size, order=None, loss_offsets=None):
         self.trainer, self.X, self.T = trainer, X, T
         shuffle = isinstance(order, str)
-        if shuffle:
+        self.stream = X if isinstance(X, Stream) else None
+        if self.stream is not None:  # it has the order, and the step that of a window
+            self._shuffles, shuffle, order = shuffle, False, None
+        elif shuffle:
             order = np.empty(X.shape[0], np.int64)
         self.m = m = X.shape[0] if order is None else len(order)
         self.chunks_each = -(-batch_size // CHUNK_ROWS)
         self.chunks = -(-m // batch_size) * self.chunks_each
         self.room = room = trainer._room(batch_size)
+        if self.stream is not None:
+            X, T = self.stream.like
+            self._windows = windows_of(m, batch_size, self.stream.window_rows)
+            self._window = -1
         self._sources = x, t = Source(X, trainer.dtype), Source(T, trainer.dtype, trainer.sizes[-1])
         self._kept = order, sample_weight, loss_offsets  # the step has their addresses
         looks_only = settings["rule"] in ("store", "evaluate")
@@ -408,6 +439,10 @@ class Epochs(EpochsBase):
 
     def begin(self, check=False, learning_rate=0.0, updates=0, order_seed=0, dropout_seed=0) -> None:
         """Start a pass; with check it also looks for numbers in X and T that are not finite."""
+        if self.stream is not None:
+            check = True  # what is read may be other numbers than in the pass before
+            self.stream.begin([first for first, _ in self._windows], order_seed if self._shuffles else None)
+            self._window = -1
         step = self._step[0]
         step["check"], step["learning_rate"], step["updates"] = check, learning_rate, updates
         step["order_seed"], step["dropout_seed"] = order_seed, dropout_seed
@@ -417,6 +452,26 @@ class Epochs(EpochsBase):
 
     def run(self, last: int) -> None:
         """Go on until `last` chunks are done."""
+        if self.stream is None:
+            self._run(last)
+        while self.done < last:
+            if self._window < 0 or self.done == self._windows[self._window + 1][1]:
+                self._open(self._window + 1)
+            self._run(min(last, self._windows[self._window + 1][1]))
+            self.refuse_not_finite()
+
+    def _open(self, number: int) -> None:
+        """Let the step read the examples of a window of the stream."""
+        X, T, order = self.stream.window(number)
+        dtype, outputs = self.trainer.dtype, self.trainer.sizes[-1]
+        self._sources = x, t = Source(X, dtype), Source(T, dtype, outputs)
+        self._kept, self._window = order, number
+        step, (first, _) = self._step[0], self._windows[number]
+        step["x_gather"], step["x_source"] = x.gather, x.address
+        step["t_gather"], step["t_source"] = t.gather, t.address
+        step["order"] = order.ctypes.data - order.itemsize * first  # examples are counted over the epoch
+
+    def _run(self, last: int) -> None:
         first, begin = self.done, time.perf_counter()
         self._step[0]["from_chunk"], self._step[0]["to_chunk"] = first, last
         assemble(self._arrays["team"])
