@@ -84,8 +84,7 @@ def read(path: str | os.PathLike[str]) -> tuple[str, Values, Arrays]:
     """
     from safetensors import SafetensorError, safe_open
 
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"{os.fspath(path)} is a folder; a file is allowed")
+    open(path, "rb").close()  # names what is wrong with a file that cannot be opened
     try:
         with safe_open(path, framework="numpy") as file:
             text = file.metadata() or {}
@@ -404,7 +403,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
     Parameters
     ----------
-    model : Network, MLPClassifier or MLPRegressor
+    model : Network, MLPClassifier, MLPRegressor, or the TableModel of the command line
     path : path-like
 
     Raises
@@ -440,7 +439,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    model : Network, MLPClassifier or MLPRegressor
+    model : Network, MLPClassifier, MLPRegressor or TableModel
 
     Raises
     ------
