@@ -48,7 +48,8 @@ PLAIN_PREDICTIONS: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.Wea
 
 def validated(estimator: Any, X: Any, *y: Any, **settings: Any) -> Any:
     """X (and y) after scikit-learn's checks and those that the kernels need besides."""
-    check_tables(X, "X")
+    for data, name in zip((X, *y), "Xy", strict=False):
+        check_tables(data, name)
     try:
         found = validate_data(estimator, X, *y, dtype=KEPT, **settings)
     except OverflowError as error:
@@ -120,6 +121,8 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         hidden = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
         if np.any(np.array(hidden) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        if any(n >= 2**63 for n in hidden):
+            raise ValueError(f"hidden_layer_sizes is {sizes}; numbers within 64 bits are allowed")
         self._check_combinations(incremental)
         given = X, y, sample_weight
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
@@ -187,6 +190,9 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def _check_combinations(self, incremental: bool) -> None:
+        for name, value in self.get_params(deep=False).items():
+            if isinstance(value, (int, np.integer)) and abs(int(value)) >= 2**63:
+                raise ValueError(f"{name} is {value}; numbers within 64 bits are allowed")
         if self.l2 is not None and self.alpha not in (0, DEFAULT_ALPHA):
             raise ValueError(f"l2 is {self.l2} and alpha is {self.alpha}; one of the two is allowed")
         if self.scoring is not None:
@@ -715,6 +721,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
                 "(compute_class_weight of sklearn.utils.class_weight gives one from all of y)"
             )
         if _check_partial_fit_first_call(self, classes):
+            check_tables(y, "y")
             self._label_binarizer = LabelBinarizer()
             self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)
         return self._fit(X, y, sample_weight, incremental=True)

@@ -256,6 +256,21 @@ def test_broken_sparse(case, dtype, make):
             use(broken)
 
 
+def test_broken_sparse_labels():
+    y = scipy.sparse.csr_array(np.eye(4, dtype=int))
+    y.indices[0] = 10**6
+    classifier, X = fastmlp.MLPClassifier(), np.ones((4, 2))
+    for fit in (lambda: classifier.fit(X, y), lambda: classifier.partial_fit(X, y, classes=[0, 1, 2, 3])):
+        with refused("y", "sparse"):
+            fit()
+
+
+@pytest.mark.parametrize("setting", ["alpha", "l2", "learning_rate_init", "power_t", "epsilon", "hidden_layer_sizes"])
+def test_settings_beyond_64_bits(setting):
+    with refused(setting, "64 bits"):
+        fastmlp.MLPRegressor(**{setting: 10**400}).fit(np.ones((4, 2)), np.arange(4.0))
+
+
 @pytest.mark.parametrize("dtype", [">f4", ">f8", ">i2"])
 def test_frames_of_foreign_numbers(dtype):
     r = np.random.default_rng(0)
