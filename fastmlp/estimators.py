@@ -36,7 +36,7 @@ from fastmlp.fitting import (
     fit_minibatches,
     r_squared,
 )
-from fastmlp.inputs import NUMBERS
+from fastmlp.inputs import NUMBERS, check_tables
 
 DEFAULT_ALPHA = 1e-4
 FEW_ROWS = 256  # so few that laying out the weights would take longer than they save
@@ -45,6 +45,20 @@ KEPT = [np.dtype(name) for name in "float64 float32 int8 int16 int32 int64 uint8
 # For each estimator what its last prediction of a few rows has prepared, and from which arrays and settings: not among
 # its attributes, which predict leaves alone.
 PLAIN_PREDICTIONS: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+def validated(estimator: Any, X: Any, *y: Any, **settings: Any) -> Any:
+    """X (and y) after scikit-learn's checks and those that the kernels need besides."""
+    for data, name in zip((X, *y), "Xy", strict=False):
+        check_tables(data, name)
+    try:
+        found = validate_data(estimator, X, *y, dtype=KEPT, **settings)
+    except OverflowError as error:
+        raise ValueError(f"X or y holds a number that float64 does not: {error}") from None
+    X, *rest = found if y else (found,)
+    if not X.dtype.isnative:  # validation leaves a frame's numbers in their byte order
+        X = X.astype(X.dtype.newbyteorder("="))
+    return (X, *rest) if y else X
 
 
 def _partial_fit_is_there(estimator: Any) -> bool:
@@ -60,6 +74,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
 
     coefs_: list[np.ndarray]
     intercepts_: list[np.ndarray]
+    _optimizer: OptimizerState | None
 
     _parameter_constraints: dict[str, list[Any]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -107,12 +122,17 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         hidden = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
         if np.any(np.array(hidden) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        if any(n >= 2**63 for n in hidden):
+            raise ValueError(f"hidden_layer_sizes is {sizes}; numbers within 64 bits are allowed")
         self._check_combinations(incremental)
         given = X, y, sample_weight
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._validate_input(X, y, incremental, reset=first)
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X)
+            try:
+                sample_weight = np.asarray(_check_sample_weight(sample_weight, X), np.float64)
+            except OverflowError as error:
+                raise ValueError(f"sample_weight holds a number that float64 does not: {error}") from None
         T = self._targets(y)
         n_outputs = T.shape[1] if T.ndim == 2 else len(self.classes_)
         if not first and n_outputs != len(self.intercepts_[-1]):
@@ -126,6 +146,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         progress = Progress.of(self, checkpoint, checkpoint_every, of_data)
         if first:
             self._initialize(layers, dtype)
+        start = self.coefs_, self.intercepts_
         examples = self._examples(X, y, T, self._weight(y, sample_weight))
         context = None
         if not incremental:
@@ -152,24 +173,30 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
                 if validation is not None and validation.best is not None:
                     trainer.set_parameters(*validation.best)
             weights, biases = trainer.parameters()
-        self.coefs_, self.intercepts_ = ([a.astype(dtype, copy=False) for a in arrays] for arrays in (weights, biases))
-        if not all(map(is_finite, (*self.coefs_, *self.intercepts_))):
+        with np.errstate(over="ignore"):
+            weights, biases = ([a.astype(dtype, copy=False) for a in arrays] for arrays in (weights, biases))
+        if not all(map(is_finite, (*weights, *biases))):
+            self.coefs_, self.intercepts_ = start
+            self._optimizer = None
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
-                "preprocessed."
+                "preprocessed. The weights are those from before; try inputs scaled to about -1 ... 1, a smaller "
+                "learning_rate_init, or max_gradient_norm."
             )
+        self.coefs_, self.intercepts_ = weights, biases
         if context is not None:
             context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **report.data)
         return self
 
     def _validate(self, X, y, reset: bool):
         numeric = not is_classifier(self)
-        X, y = validate_data(
-            self, X, y, accept_sparse=["csr"], multi_output=True, y_numeric=numeric, dtype=KEPT, reset=reset
-        )
+        X, y = validated(self, X, y, accept_sparse=["csr"], multi_output=True, y_numeric=numeric, reset=reset)
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def _check_combinations(self, incremental: bool) -> None:
+        for name, value in self.get_params(deep=False).items():
+            if isinstance(value, (int, np.integer)) and abs(int(value)) >= 2**63:
+                raise ValueError(f"{name} is {value}; numbers within 64 bits are allowed")
         if self.l2 is not None and self.alpha not in (0, DEFAULT_ALPHA):
             raise ValueError(f"l2 is {self.l2} and alpha is {self.alpha}; one of the two is allowed")
         if self.scoring is not None:
@@ -187,11 +214,13 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         self.n_iter_ = self.t_ = 0
         self.n_layers_ = len(layers)
         self.out_activation_ = self._output_activation()
-        self.coefs_, self.intercepts_ = [], []
+        weights: list[np.ndarray] = []
+        biases: list[np.ndarray] = []
         for n_in, n_out in zip(layers, layers[1:], strict=False):
-            for shape, arrays in (((n_in, n_out), self.coefs_), (n_out, self.intercepts_)):
+            for shape, arrays in (((n_in, n_out), weights), (n_out, biases)):
                 arrays.append(self._initial(n_in, n_out, shape).astype(dtype, copy=False))
-        self._optimizer: OptimizerState | None = None
+        self.coefs_, self.intercepts_ = weights, biases
+        self._optimizer = None
         if self.solver != "lbfgs":
             self.loss_curve_: list[float] = []
             self._no_improvement_count = 0
@@ -215,7 +244,10 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         if not is_classifier(self) and self.loss == "poisson":
             offsets = (xlogy(T, T) - T).sum(axis=1, dtype=np.float64)
         of_outputs = not is_classifier(self) and self.loss != "poisson"
-        weight = None if weight is None else np.ascontiguousarray(weight, np.float64)
+        if weight is not None:
+            weight = np.ascontiguousarray(weight, np.float64)
+            if not np.isfinite(weight).all():
+                raise ValueError("sample_weight or class_weight gives an example a weight that is not finite")
         return Examples(X, T, weight, offsets, None, self.n_outputs_ if of_outputs else 1)
 
     def _validation(self, X, y, T, weight, examples: Examples, eval_set: Any) -> Validation | None:
@@ -308,14 +340,14 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
     def _outputs(self, X, largest: bool = False) -> np.ndarray:
         """h(X), (m, n_outputs), of data that has not been looked at; if asked for, where softmax is largest, (m,)."""
         if not hasattr(self, "coefs_"):
-            check_is_fitted(self)
+            check_is_fitted(self, "coefs_")  # a fit that was refused leaves other attributes
         largest = largest and self.out_activation_ == "softmax"
         # what scikit-learn's validation would find out, for the arrays that most calls bring
         plain = type(X) is np.ndarray and X.dtype in NUMBERS and X.ndim == 2
         plain = plain and X.shape[1] == self.n_features_in_ and len(X) > 0 and not hasattr(self, "feature_names_in_")
         few = plain and len(X) <= FEW_ROWS
         if not plain or (few and not np.isfinite(X).all()):
-            X = validate_data(self, X, accept_sparse=["csr"], dtype=KEPT, reset=False)
+            X = validated(self, X, accept_sparse=["csr"], reset=False)
         dtype = self._dtype(X.dtype)
         if few:
             outputs = self._plain_prediction(dtype)(np.ascontiguousarray(X, dtype))
@@ -325,7 +357,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             try:
                 return trainer.forward(X, check=plain, largest=largest)
             except ValueError:  # X was not validated and has numbers that are not finite
-                X = validate_data(self, X, dtype=KEPT, reset=False)
+                X = validated(self, X, reset=False)
                 return trainer.forward(X, check=False, largest=largest)
 
     def _sizes(self) -> tuple[int, ...]:
@@ -360,7 +392,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         y is what `predict` returns, but class numbers (places in classes_) where the classes are not numbers. Each
         access compiles a new function, which keeps the weights of that moment.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "coefs_")
         self._sizes()
         weights, biases = [W.copy() for W in self.coefs_], [b.copy() for b in self.intercepts_]
         prediction = PlainPrediction(weights, biases, self.activation, self.out_activation_, self._dtype())
@@ -700,6 +732,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
                 "(compute_class_weight of sklearn.utils.class_weight gives one from all of y)"
             )
         if _check_partial_fit_first_call(self, classes):
+            check_tables(y, "y")
             self._label_binarizer = LabelBinarizer()
             self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)
         return self._fit(X, y, sample_weight, incremental=True)

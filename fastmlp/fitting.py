@@ -269,8 +269,10 @@ def fit_minibatches(
                 # a generator that partial_fit starts anew each time draws the same numbers: the updates tell them apart
                 dropout_seed=int(rng.randint(0, 2**61, dtype=np.int64)) + state.updates if trainer.dropout > 0 else 0,
             )
-            while epochs.done < epochs.chunks:
+            diverged = False
+            while epochs.done < epochs.chunks and not diverged:
                 epochs.run_slice()
+                diverged = not trainer.is_finite()
             state.updates += epochs.updates()
             state.epochs += 1
             estimator.n_iter_ += 1
@@ -281,7 +283,7 @@ def fit_minibatches(
             if validation is not None:
                 validation.epoch_ends(trainer)
                 report.line(f"Validation score: {estimator.validation_scores_[-1]:f}")
-            stop = not trainer.is_finite()
+            stop = diverged
             if estimator.solver == "gd":
                 stop = stop or trainer.largest_change() <= estimator.tol
             if estimator.solver != "gd" or estimator.early_stopping:

@@ -19,14 +19,16 @@ def is_sparse(X: Any) -> bool:
 
 def as_array(X: Any, name: str) -> np.ndarray:
     """X as an array of a dtype that can be gathered from; only lists, frames and exotic dtypes are copied."""
-    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+    if isinstance(X, np.ma.MaskedArray) and X.dtype.kind != "V" and np.ma.is_masked(X):
         raise ValueError(f"{name} is a masked array with masked entries; arrays without missing values are allowed")
     if X is None:
         raise ValueError(f"{name} is None; an array of real numbers is allowed")
+    if is_sparse(X):
+        raise ValueError(f"{name} is a sparse {type(X).__name__}; a dense array is allowed")
     if not isinstance(X, np.ndarray):
         try:
             X = np.asarray(X)
-        except ValueError as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{name} cannot be made an array: {error}; rows of equal length are allowed") from None
     if X.dtype in NUMBERS and X.dtype.isnative:
         return X.view(np.ndarray)
@@ -35,20 +37,30 @@ def as_array(X: Any, name: str) -> np.ndarray:
     if X.dtype.kind == "O":
         try:
             return X.astype(np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{name} has dtype object with entries that are no numbers: {error}") from None
     raise ValueError(f"{name} has dtype {X.dtype.name}; real numbers (integers, float16, float32, float64) are allowed")
+
+
+def check_tables(X: Any, name: str) -> None:
+    """Refuse a sparse matrix whose tables point beyond what is stored: SciPy and the kernels would follow them."""
+    if not hasattr(X, "check_format"):
+        return
+    try:
+        X.check_format(full_check=True)
+    except ValueError as error:
+        raise ValueError(f"{name} is no valid sparse matrix: {error}") from None
 
 
 def as_examples(X: Any, columns: int, name: str = "X", rows: int | None = None) -> Any:
     """X as an array or CSR matrix of shape (m, columns); see `as_array`."""
     if is_sparse(X):
+        check_tables(X, name)
         X = X.tocsr()
         if X.dtype.kind not in "biuf":
             raise ValueError(f"{name} has dtype {X.dtype.name}; real numbers are allowed")
         if X.dtype not in NUMBERS or X.dtype == np.float16:
             X = X.astype(np.float64)
-        X.check_format(full_check=True)
     else:
         X = as_array(X, name)
     if X.ndim != 2 or X.shape[1] != columns or (rows is not None and X.shape[0] != rows):

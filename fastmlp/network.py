@@ -20,6 +20,7 @@ OUTPUT_ACTIVATIONS = (*HIDDEN_ACTIVATIONS, "softmax")
 LOSSES = ("squared_error", "log_loss")
 INITS = ("small", "glorot", "he")
 DTYPES = ("float32", "float64")
+MOST_WEIGHTS = 2**44  # more than any memory holds, and far from where offsets in bytes overflow
 
 
 def _choose(name: str, value: Any, allowed: Sequence[str]) -> Any:
@@ -146,11 +147,15 @@ class Network:
         try:
             found = tuple(sizes)
             right = len(found) >= 2 and all(int(n) == n >= 1 and not isinstance(n, bool) for n in found)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             right = False
         if not right:
             raise ValueError(f"sizes is {sizes!r}; at least two integers >= 1, the widths of the layers, are allowed")
-        return tuple(int(n) for n in found)
+        found = tuple(int(n) for n in found)
+        numbers = sum(n_in * n_out for n_in, n_out in zip(found, found[1:], strict=False))
+        if numbers > MOST_WEIGHTS:
+            raise ValueError(f"sizes is {sizes!r}, which makes {numbers} weights; at most {MOST_WEIGHTS} are allowed")
+        return found
 
     def _make_trainer(self, device: str) -> Any:
         make = devices.trainer_class(device)

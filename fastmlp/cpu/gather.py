@@ -136,7 +136,8 @@ def _labels(number, real):
             for j in range(0, columns, V):
                 store(B, j // P * stride + r * P + j % P, zero)
             j = np.int64(read_number(data + example(order, first + r) * row_stride, number))
-            B[j // P * stride + r * P + j % P] = 1
+            if 0 <= j < columns:  # someone may have changed it since it was checked
+                B[j // P * stride + r * P + j % P] = 1
 
     return gather_labels
 

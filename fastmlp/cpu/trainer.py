@@ -84,13 +84,13 @@ class Room:
             "activations": aligned(plan.activations, dtype),
             "deltas": aligned(plan.activations, dtype),
             "targets": aligned(outputs * plan.rows, dtype),
-            "row_weights": np.zeros(plan.rows, dtype),
-            "mask": np.zeros(outputs, dtype),
-            "losses": np.zeros(row_tiles),
-            "not_finite": np.zeros(row_tiles, np.int64),
-            "squares": np.zeros(plan.tiles),
-            "norms": np.zeros(plan.tiles),
-            "team": np.zeros(WORDS, np.int64),
+            "row_weights": aligned(plan.rows, dtype),
+            "mask": aligned(outputs, dtype),
+            "losses": aligned(row_tiles, np.float64),
+            "not_finite": aligned(row_tiles, np.int64),
+            "squares": aligned(plan.tiles, np.float64),
+            "norms": aligned(plan.tiles, np.float64),
+            "team": aligned(WORDS, np.int64),
         }
         self.arrays["mask"][: top["n_out"]] = 1
         examples, weights = compiled_passes(dtype)
@@ -289,7 +289,7 @@ class Trainer(TrainerBase):
         source = Source(X, self.dtype)
         room = padded(plan.activations, 16 * panel_of(self.dtype))
         activations = aligned(room * threads, self.dtype)
-        not_finite = np.zeros(threads, np.int64)
+        not_finite = aligned(threads, np.int64)
         step = make_step(
             layers=plan.layers,
             n_layers=len(plan.layers),
@@ -325,7 +325,7 @@ class Trainer(TrainerBase):
         plan = _layout.layout(self.sizes, self.activation, self.output, self.dtype, TILE_ROWS)
         room = max(padded(n, 16 * panel_of(self.dtype)) for n in self.sizes)
         buffer = aligned(3 * room, self.dtype)  # x, then two rooms for the layers' outputs in turn
-        not_finite = np.zeros(1, np.int64)
+        not_finite = aligned(1, np.int64)
         step = make_step(
             layers=plan.layers,
             n_layers=len(plan.layers),
