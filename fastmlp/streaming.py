@@ -190,9 +190,7 @@ class Stream:
 
         With a seed they come in a random order; in one window that is the order of a training in memory.
         """
-        if self._next is not None:
-            self._next[1].cancel()
-            self._next = None
+        self._stop_reading()
         self._bounds, self._seed = bounds, seed
         order = np.arange(len(self.rows))
         if seed is not None and len(bounds) > 2:
@@ -205,13 +203,18 @@ class Stream:
         if self._next is not None and self._next[0] == number:
             found = self._next[1].result()
         else:
-            if self._next is not None and not self._next[1].cancel():
-                self._next[1].exception()  # it is under way, and uses what is kept
+            self._stop_reading()
             found = self._read(number)
         self._next = None
         if number + 2 < len(self._bounds):
             self._next = number + 1, self._reader.submit(self._read, number + 1)
         return found
+
+    def _stop_reading(self) -> None:
+        """Let no other thread read any more; what is under way comes to its end."""
+        if self._next is not None and not self._next[1].cancel():
+            self._next[1].exception()
+        self._next = None
 
     def pieces(self, number: int) -> list[tuple[int, int, int]]:
         """Chunk, first and last row of all that a window has, in order."""
@@ -238,6 +241,7 @@ class Stream:
 
     def not_finite_error(self, dtype: np.dtype) -> ValueError | None:
         """The error that names the first number that is not finite; every chunk before it is read once more."""
+        self._stop_reading()
         for k in range(len(self._chunks)):
             for name, data in zip("XT", self._chunk(k), strict=True):
                 error = inputs.not_finite_error(data, dtype, f"{name} of chunk {k}")

@@ -124,10 +124,10 @@ class Watch:
 
     def resume(self, run: dict[str, Any], optimizer: Optimizer, epochs: int) -> None:
         """Open the checkpoint, and go to where the training that wrote it was."""
-        from fastmlp import persistence
-
         if self.settings.checkpoint is None:
             return
+        from fastmlp import persistence
+
         network, settings = self.network, self.settings
         run = {**persistence.network_settings(network), **run, "optimizer": persistence.optimizer_values(optimizer)}
         checkpoint = persistence.Checkpoint(settings.checkpoint, settings.checkpoint_every, "Network", run)
@@ -157,13 +157,13 @@ class Watch:
 
     def keep(self, ends: bool = False) -> None:
         """Write the checkpoint, if it is time or the training ends."""
-        from fastmlp import persistence
-
         history, checkpoint = self.history, self.checkpoint
         if checkpoint is None or self.kept == (history.n_epochs, history.stopped):
             return
         if not (ends or self.finished or history.n_epochs % checkpoint.every == 0):
             return
+        from fastmlp import persistence
+
         network = self.network
         best: dict[str, Any] | None = None
         values, arrays = persistence.network_values(network)
