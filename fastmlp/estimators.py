@@ -117,37 +117,42 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
 
     # ---- what is fitted --------------------------------------------------------------------------------------------
 
-    def _fit(self, X, y, sample_weight=None, incremental=False, eval_set=None, checkpoint=None, checkpoint_every=1):
-        sizes = self.hidden_layer_sizes
-        hidden = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
-        if np.any(np.array(hidden) <= 0):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
-        if any(n >= 2**63 for n in hidden):
-            raise ValueError(f"hidden_layer_sizes is {sizes}; numbers within 64 bits are allowed")
-        self._check_combinations(incremental)
+    def _fit(
+        self, X, y, sample_weight=None, incremental=False, eval_set=None, checkpoint=None, checkpoint_every=1,
+        before=None,
+    ):  # fmt: skip
         given = X, y, sample_weight
-        first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
-        X, y = self._validate_input(X, y, incremental, reset=first)
-        if sample_weight is not None:
-            try:
-                sample_weight = np.asarray(_check_sample_weight(sample_weight, X), np.float64)
-            except OverflowError as error:
-                raise ValueError(f"sample_weight holds a number that float64 does not: {error}") from None
-        T = self._targets(y)
-        n_outputs = T.shape[1] if T.ndim == 2 else len(self.classes_)
-        if not first and n_outputs != len(self.intercepts_[-1]):
-            raise ValueError(f"y has {n_outputs} outputs; the network was fitted with {len(self.intercepts_[-1])}")
-        self.n_outputs_ = n_outputs
-        dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64) if first else self._dtype()
-        layers = [X.shape[1], *(int(n) for n in hidden), self.n_outputs_]
-        self._random_state = check_random_state(self.random_state)
-        of_data = {"X": X.shape, "y": y.shape, "outputs": n_outputs, "sample_weight": sample_weight is not None}
-        of_data |= {"classes": getattr(self, "classes_", None), "eval_set": eval_set is not None}
-        progress = Progress.of(self, checkpoint, checkpoint_every, of_data)
-        if first:
-            self._initialize(layers, dtype)
-        start = self.coefs_, self.intercepts_
-        examples = self._examples(X, y, T, self._weight(y, sample_weight))
+        before = dict(vars(self)) if before is None else before
+        with self._as_it_was(before):
+            sizes = self.hidden_layer_sizes
+            hidden = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+            if np.any(np.array(hidden) <= 0):
+                raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+            if any(n >= 2**63 for n in hidden):
+                raise ValueError(f"hidden_layer_sizes is {sizes}; numbers within 64 bits are allowed")
+            self._check_combinations(incremental)
+            first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+            X, y = self._validate_input(X, y, incremental, reset=first)
+            if sample_weight is not None:
+                try:
+                    sample_weight = np.asarray(_check_sample_weight(sample_weight, X), np.float64)
+                except OverflowError as error:
+                    raise ValueError(f"sample_weight holds a number that float64 does not: {error}") from None
+            T = self._targets(y)
+            n_outputs = T.shape[1] if T.ndim == 2 else len(self.classes_)
+            if not first and n_outputs != len(self.intercepts_[-1]):
+                raise ValueError(f"y has {n_outputs} outputs; the network was fitted with {len(self.intercepts_[-1])}")
+            self.n_outputs_ = n_outputs
+            dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64) if first else self._dtype()
+            layers = [X.shape[1], *(int(n) for n in hidden), self.n_outputs_]
+            self._random_state = check_random_state(self.random_state)
+            of_data = {"X": X.shape, "y": y.shape, "outputs": n_outputs, "sample_weight": sample_weight is not None}
+            of_data |= {"classes": getattr(self, "classes_", None), "eval_set": eval_set is not None}
+            progress = Progress.of(self, checkpoint, checkpoint_every, of_data)
+            if first:
+                self._initialize(layers, dtype)
+            start = self.coefs_, self.intercepts_
+            examples = self._examples(X, y, T, self._weight(y, sample_weight))
         context = None
         if not incremental:
             # one more than the epochs: an L-BFGS iteration begins when the one before it has ended
@@ -160,11 +165,13 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
                 total = examples.m if examples.weight is None else examples.weight.sum()
                 l2 = self.alpha / total if self.l2 is None else self.l2
                 trainer = self._trainer(np.dtype(np.float64), l2, examples=examples.m)
-                validation = None if eval_set is None else self._validation(X, y, T, None, examples, eval_set)
+                with self._as_it_was(before):
+                    validation = None if eval_set is None else self._validation(X, y, T, None, examples, eval_set)
                 fit_lbfgs(self, trainer, examples, validation, report, progress)
             else:
                 by_example = self.l2 is None
-                validation = self._validation(X, y, T, sample_weight, examples, eval_set)
+                with self._as_it_was(before):
+                    validation = self._validation(X, y, T, sample_weight, examples, eval_set)
                 if validation is not None and self.early_stopping and first:
                     validation.best = [W.copy() for W in self.coefs_], [b.copy() for b in self.intercepts_]
                 l2 = self.alpha if by_example else self.l2
@@ -187,6 +194,15 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         if context is not None:
             context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **report.data)
         return self
+
+    @contextlib.contextmanager
+    def _as_it_was(self, before: dict[str, Any]) -> Iterator[None]:
+        """What is refused leaves no trace: classes, features or weights that do not belong together."""
+        try:
+            yield
+        except BaseException:
+            self.__dict__ = dict(before)
+            raise
 
     def _validate(self, X, y, reset: bool):
         numeric = not is_classifier(self)
@@ -731,11 +747,15 @@ class MLPClassifier(ClassifierMixin, _MLP):
                 "class_weight is 'balanced'; partial_fit sees too few examples to balance: None and a dict are allowed "
                 "(compute_class_weight of sklearn.utils.class_weight gives one from all of y)"
             )
-        if _check_partial_fit_first_call(self, classes):
-            check_tables(y, "y")
-            self._label_binarizer = LabelBinarizer()
-            self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)
-        return self._fit(X, y, sample_weight, incremental=True)
+        before = dict(vars(self))
+        with self._as_it_was(before):
+            if _check_partial_fit_first_call(self, classes):
+                check_tables(y, "y")
+                if np.shape(y)[:1] == (0,):
+                    raise ValueError(f"y has shape {np.shape(y)}; at least one row is allowed")
+                self._label_binarizer = LabelBinarizer()
+                self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)
+        return self._fit(X, y, sample_weight, incremental=True, before=before)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

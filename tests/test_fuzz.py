@@ -330,7 +330,7 @@ def use(data, net):
         h, error = attempt(lambda: net.forward(X, **more))
         if error is None:
             assert_like([h], [(dense(X).shape[0], out_of[-1])], real)
-            with np.errstate(all="ignore"):
+            if np.abs(dense(X)).max(initial=0) < 1e5:  # beyond, float32 may overflow
                 assert np.allclose(h, expected(net, X), rtol=1e-3, atol=1e-4)
     elif method == "layers":
         pairs, error = attempt(lambda: net.layers(X))

@@ -319,3 +319,33 @@ def test_refused_fit_is_no_fit(kind):
                 getattr(estimator, name)(X)
         with pytest.raises(NotFittedError):
             estimator.jit_predict_  # noqa: B018
+
+
+@pytest.mark.parametrize("kind", [fastmlp.MLPClassifier, fastmlp.MLPRegressor])
+def test_refused_fit_leaves_the_fit_before(kind):
+    """Classes, features and weights go on belonging together; the prediction of few rows has its weights prepared."""
+    r = np.random.default_rng(0)
+    X, y = r.standard_normal((30, 3)), np.arange(30) % 3
+    estimator = kind(hidden_layer_sizes=(5,), max_iter=2, random_state=0).fit(X, y)
+    expected = estimator.predict(X), estimator.predict(np.tile(X, (20, 1)))
+    wide = r.standard_normal((30, 17))
+    refusals = [
+        lambda: estimator.fit(wide, y[::-1] % 2, sample_weight=[1.0]),
+        lambda: estimator.fit(wide, y % 2, eval_set=3),
+        lambda: estimator.fit(wide, y % 2, eval_set=(X, y)),
+        lambda: estimator.fit(np.full((2, 1), np.nan), [7, 8]),
+        lambda: estimator.partial_fit(wide, y),
+        lambda: estimator.partial_fit(X, y[:5]),
+    ]
+    for refusal in refusals:
+        with pytest.raises(ValueError):
+            refusal()
+        with refused("features"):
+            estimator.predict(wide)
+        assert np.array_equal(estimator.predict(X), expected[0])
+        assert np.array_equal(estimator.predict(np.tile(X, (20, 1))), expected[1])
+
+
+def test_no_labels():
+    with refused("y", "(0, 3)"):
+        fastmlp.MLPClassifier().partial_fit(np.ones((0, 2)), np.ones((0, 3), int), classes=[0, 1])
