@@ -1,6 +1,7 @@
 """What the trainers of all devices have in common: a network's quantities, made of passes over examples."""
 
 import math
+import threading
 import time
 from abc import ABC, abstractmethod
 from typing import Any
@@ -54,6 +55,7 @@ class TrainerBase(ABC):
         self.sizes, self.activation, self.output, self.loss = sizes, activation, output, loss
         self.l2, self.dtype, self.dropout = l2, np.dtype(dtype), dropout
         self.l2_per_example, self.loss_limits = l2_per_example, loss_limits
+        self.unlock()
 
     @abstractmethod
     def parameters(self) -> tuple[Arrays, Arrays]:
@@ -73,6 +75,10 @@ class TrainerBase(ABC):
         order: Any = None, loss_offsets: Any = None,
     ) -> Any:  # fmt: skip
         """Training passes over the examples of X and T."""
+
+    def unlock(self) -> None:
+        """Let nobody hold what one thread at a time may use."""
+        self._one_lock = threading.Lock()  # of the buffers for a single example
 
     def has_parameters(self, weights: Arrays, biases: Arrays) -> bool:
         """Whether these are the weights and biases."""

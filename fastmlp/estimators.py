@@ -61,6 +61,14 @@ def validated(estimator: Any, X: Any, *y: Any, **settings: Any) -> Any:
     return (X, *rest) if y else X
 
 
+def _shapes(data: Any) -> Any:
+    """The shapes of a pair of arrays, as far as it is one."""
+    try:
+        return [list(getattr(part, "shape", None) or np.shape(part)) for part in data]
+    except (TypeError, ValueError):
+        return None if data is None else "given"
+
+
 def _partial_fit_is_there(estimator: Any) -> bool:
     if estimator.solver not in STOCHASTIC:
         raise AttributeError(
@@ -147,10 +155,12 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             layers = [X.shape[1], *(int(n) for n in hidden), self.n_outputs_]
             self._random_state = check_random_state(self.random_state)
             of_data = {"X": X.shape, "y": y.shape, "outputs": n_outputs, "sample_weight": sample_weight is not None}
-            of_data |= {"classes": getattr(self, "classes_", None), "eval_set": eval_set is not None}
+            of_data |= {"classes": getattr(self, "classes_", None), "eval_set": _shapes(eval_set)}
             progress = Progress.of(self, checkpoint, checkpoint_every, of_data)
             if first:
                 self._initialize(layers, dtype)
+            if progress is not None:
+                progress.begin(self)
             start = self.coefs_, self.intercepts_
             examples = self._examples(X, y, T, self._weight(y, sample_weight))
         context = None

@@ -20,15 +20,17 @@ from sklearn.utils.optimize import _check_optimize_result
 from fastmlp.optimizers import MOMENTS
 from fastmlp.persistence import (
     Checkpoint,
+    comparable,
     fitted_values,
     layer_arrays,
     layers_from,
     moment_arrays,
     moments_from,
-    parameter_values,
+    put_fitted,
     rng_from,
     rng_values,
     set_rng,
+    wanting,
 )
 from fastmlp.training import FullBatch, check_rate, learning_rate_of
 
@@ -75,9 +77,17 @@ class OptimizerState:
     @classmethod
     def of(cls, values: dict[str, Any], moments: list[Any]) -> "OptimizerState":
         """The state with these values and moments."""
-        state = cls(values["settings"], values["learning_rate"])
-        state.epochs, state.updates, state._moments = values["epochs"], values["updates"], moments
+        state = cls({}, 0.0)
+        state.take(values)
+        state._moments = moments
         return state
+
+    def take(self, values: dict[str, Any]) -> None:
+        """Take over what `values` has found."""
+        for name, kind in (("settings", dict), ("learning_rate", float), ("epochs", int), ("updates", int)):
+            if not isinstance(values[name], kind):
+                raise ValueError(f"{name} is {values[name]!r}")
+            setattr(self, name, values[name])
 
     def moments(self) -> list[Any]:
         """The rule's moments of the weights and biases."""
@@ -141,63 +151,78 @@ class Progress:
     Parameters
     ----------
     checkpoint : Checkpoint
-    rng : RandomState
-        As the fit begins.
     """
 
-    def __init__(self, checkpoint: Checkpoint, rng: np.random.RandomState):
+    def __init__(self, checkpoint: Checkpoint):
         self.checkpoint, self.found = checkpoint, checkpoint.read()
-        self.start = rng_values(rng)
+        self.start: Any = None
         self.finished = False
 
     @classmethod
     def of(cls, estimator: Any, path: Any, every: Any, data: dict[str, Any]) -> "Progress | None":
-        """That of a fit to data of these shapes; it sets the estimator's generator to where the first fit began."""
+        """That of a fit to data of these shapes; a file of another fit is refused."""
         if path is None:
             return None
         left_out = ["verbose", "n_threads", "device", "warm_start"]
         if not isinstance(estimator.learning_rate, str) or estimator.learning_rate != "cosine":
             left_out.append("max_iter")
-        parameters = {name: value for name, value in parameter_values(estimator).items() if name not in left_out}
-        if isinstance(estimator.random_state, np.random.RandomState):
-            parameters["random_state"] = "a RandomState"
-        checkpoint = Checkpoint(path, every, type(estimator).__name__, {**parameters, **data})
-        progress = cls(checkpoint, estimator._random_state)
+        parameters = {n: comparable(v) for n, v in estimator.get_params(deep=False).items() if n not in left_out}
+        progress = cls(Checkpoint(path, every, type(estimator).__name__, {**parameters, **data}))
         if progress.found is not None:
-            values, _ = progress.found
-            done = values["fitted"]["n_iter_"]
-            if done > estimator.max_iter:
-                found = f"max_iter is {estimator.max_iter} and {checkpoint.path} has {done} already"
-                raise ValueError(f"{found}; {done} or more is allowed")
-            if values["optimizer"] is not None:
-                check_rate(estimator.learning_rate, values["optimizer"]["epochs"], values["rate"], checkpoint.path)
-            progress.start, progress.finished = values["start"], values["finished"]
-            # with None it is NumPy's own generator, which others draw from
-            shared = estimator.random_state is not None
-            rng = estimator._random_state
-            estimator._random_state = set_rng(rng, progress.start) if shared else rng_from(progress.start)
+            with wanting(progress.checkpoint.path, "a fit"):
+                progress._check(estimator, *progress.found, rows=data["X"][0])
         return progress
+
+    def _check(self, estimator: Any, values: Any, arrays: Any, rows: int) -> None:
+        """Refuse what a fit could not go on from."""
+        path, done = self.checkpoint.path, values["fitted"]["n_iter_"]
+        if done > estimator.max_iter:
+            found = f"max_iter is {estimator.max_iter} and {path} has {done} already"
+            raise ValueError(f"{found}; {done} or more is allowed")
+        state = values["optimizer"]
+        if state is not None:
+            check_rate(estimator.learning_rate, state["epochs"], values["rate"], path)
+        rng_from(values["rng"])
+        rng_from(values["start"])
+        order = arrays.get("order")
+        if order is not None and not (order.dtype == np.int64 and order.ndim == 1 and len(order) <= rows):
+            raise ValueError(f"{path} has an order of {order.dtype} {order.shape} for {rows} examples")
+        if order is not None and not np.array_equal(np.sort(order), np.arange(len(order))):
+            raise ValueError(f"{path} has an order in which not every example comes once")
+        self.start, self.finished = values["start"], values["finished"]
+
+    def begin(self, estimator: Any) -> None:
+        """Set the estimator's generator to where the first fit began to train, or note where this one does."""
+        rng = estimator._random_state
+        if self.found is None:
+            self.start = rng_values(rng)
+        elif estimator.random_state is None:  # it is NumPy's own, which others draw from
+            estimator._random_state = rng_from(self.start)
+        else:
+            estimator._random_state = set_rng(rng, self.start)
 
     def resume(self, estimator: Any, trainer: Any, state: Any = None, validation: Any = None) -> np.ndarray | None:
         """Go to the state of the last writing, if there is one; returns the order of the examples then."""
         if self.found is None:
             return None
         values, arrays = self.found
-        trainer.set_parameters(*layers_from(arrays))
-        for name, value in values["fitted"].items():
-            setattr(estimator, name, value)
-        if state is not None:
-            trainer.set_moments(moments_from(arrays))
-            for name, value in values["optimizer"].items():
-                setattr(state, name, value)
-        if validation is not None and values["has_best"]:
-            validation.best = layers_from(arrays, "best.")
+        with wanting(self.checkpoint.path, "a fit"):
+            parameters = layers_from(arrays, trainer.sizes)
+            best = layers_from(arrays, trainer.sizes, "best.") if values["has_best"] else None
+            if state is not None:
+                moments = moments_from(arrays, trainer.sizes, MOMENTS[state.settings["rule"]])
+                state.take({**values["optimizer"], "settings": state.settings})
+                trainer.set_moments(moments)
+            put_fitted(estimator, values["fitted"])
+        trainer.set_parameters(*parameters)
+        if validation is not None and best is not None:
+            validation.best = best
         estimator._random_state = set_rng(estimator._random_state, values["rng"])
         return arrays.get("order")
 
     def keep(
         self, estimator: Any, trainer: Any, state: Any = None, validation: Any = None, order: Any = None,
-        finished: bool = False, ends: bool = False,
+        rate: float | None = None, finished: bool = False, ends: bool = False,
     ) -> None:  # fmt: skip
         """Write the checkpoint, if it is time, or the fit ends."""
         if not (ends or finished or estimator.n_iter_ % self.checkpoint.every == 0):
@@ -205,13 +230,11 @@ class Progress:
         best = None if validation is None else validation.best
         values: dict[str, Any] = {"fitted": fitted_values(estimator)}
         values |= {"rng": rng_values(estimator._random_state), "start": self.start}
-        values |= {"finished": finished, "has_best": best is not None, "optimizer": None, "rate": None}
+        values |= {"finished": finished, "has_best": best is not None, "optimizer": None, "rate": rate}
         arrays = layer_arrays(trainer.parameters())
         if state is not None:
             values["optimizer"] = state.values()
             arrays |= moment_arrays(trainer.moments())
-            if callable(estimator.learning_rate) and state.epochs > 0:
-                values["rate"] = learning_rate_of(estimator.learning_rate, state.epochs - 1)
         if best is not None:
             arrays |= layer_arrays(best, "best.")
         if order is not None:
@@ -243,6 +266,8 @@ def fit_minibatches(
     estimator.n_iter_ = 0
     if progress is not None:
         found = progress.resume(estimator, trainer, state, validation)
+        if found is not None and len(found) != m:
+            raise ValueError(f"{progress.checkpoint.path} has an order of {len(found)} examples; {m} are needed")
         index = index if found is None else found
         report.skip(estimator.n_iter_)
     rng = estimator._random_state
@@ -263,8 +288,9 @@ def fit_minibatches(
                 order[...] = index if examples.chosen is None else examples.chosen[index]
             if estimator.solver == "gd":
                 trainer.remember()
+            rate = scheduled_rate(estimator, state.epochs, state.learning_rate)
             epochs.begin(
-                learning_rate=scheduled_rate(estimator, state.epochs, state.learning_rate),
+                learning_rate=rate,
                 updates=state.updates,
                 # a generator that partial_fit starts anew each time draws the same numbers: the updates tell them apart
                 dropout_seed=int(rng.randint(0, 2**61, dtype=np.int64)) + state.updates if trainer.dropout > 0 else 0,
@@ -296,8 +322,9 @@ def fit_minibatches(
                 stop = stop or given_up
             stop = report.epoch_ends(trainer) or stop
             if progress is not None and trainer.is_finite():
+                kept = index if shuffled else None, rate if callable(estimator.learning_rate) else None
                 ends = estimator.n_iter_ == estimator.max_iter
-                progress.keep(estimator, trainer, state, validation, index if shuffled else None, bool(stop), ends)
+                progress.keep(estimator, trainer, state, validation, *kept, finished=bool(stop), ends=ends)
             if stop or incremental:
                 break
             if estimator.n_iter_ == estimator.max_iter:
@@ -524,4 +551,5 @@ def fit_lbfgs(
     estimator.loss_ = result.fun
     evaluation.put(result.x)
     if progress is not None:
-        progress.keep(estimator, trainer, finished=result.status == 0, ends=True)
+        finished = result.status == 0 or estimator.n_iter_ < estimator.max_iter  # max_fun may have ended it
+        progress.keep(estimator, trainer, finished=finished, ends=True)

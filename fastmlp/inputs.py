@@ -96,6 +96,8 @@ def _labels(T: np.ndarray, outputs: int, name: str) -> np.ndarray:
         )
     if T.dtype == bool:
         T = T.view(np.uint8)
+    if len(T) == 0:
+        return T
     for label in (T.min(), T.max()):
         if not 0 <= label < outputs:
             raise ValueError(f"{name} holds the class label {label}; integers 0 ... {outputs - 1} are allowed")

@@ -2,8 +2,10 @@
 
 import copy
 import math
+import os
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +49,20 @@ def _generator(random_state: Any) -> Any:
         return np.random.default_rng(random_state)
     allowed = "None, an int >= 0, a numpy Generator or RandomState"
     raise ValueError(f"random_state is {random_state!r}; {allowed} is allowed")
+
+
+_networks: "weakref.WeakSet[Network]" = weakref.WeakSet()
+
+
+def _unlock() -> None:
+    """In a forked child: what a thread of the parent was doing to a network, nobody does any more."""
+    for network in _networks:
+        network._lock, network._training = threading.RLock(), False
+        network._trainer.unlock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 class Network:
@@ -139,6 +155,7 @@ class Network:
         self._training = False
         self._one_row = (1, self._sizes[0])
         self._lock = threading.RLock()
+        _networks.add(self)
         self._trainer = self._make_trainer(self._device)
         self._set_parameters(*self._start())
 
@@ -306,6 +323,7 @@ class Network:
         parameters, moments = state.pop("parameters"), state.pop("moments")
         self.__dict__.update(state)
         self._lock = threading.RLock()
+        _networks.add(self)
         problem = devices.cuda_problem() if self._device == "cuda" else None
         if problem is not None:
             if self._wanted_device != "auto":
@@ -477,8 +495,9 @@ class Network:
             A file that the training is written to, in one piece or not at all. Where it is there already, the training
             goes on from it, and `epochs` is the number of all epochs: the same call again, after a crash, Ctrl-C or a
             power failure, ends with the same bits as an undisturbed one (L-BFGS restarts its memory); a finished
-            training is loaded and returned at once; with more epochs it goes on. X and T must be the same again:
-            their shapes are compared, their numbers are not. `fastmlp.load` makes a network of the file.
+            training is loaded and returned at once; with more epochs it goes on, unless tol, patience or a callback has
+            ended it. X and T must be the same again: their shapes are compared, their numbers are not. `fastmlp.load`
+            makes a network of the file.
         checkpoint_every : int >= 1, default=1
             Epochs from one writing to the next.
         window : int >= 1, optional

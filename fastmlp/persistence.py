@@ -10,14 +10,19 @@ it is code, and nothing is executed when it is read. The text has these entries:
     digest    SHA-256 of all the rest, so that a damaged file is told from a sound one
 
 Arrays are named weights.0, biases.0, weights.1, ... (n_in, n_out) and (n_out,); the optimizer's state
-moments.0.weights.0, ...
+moments.0.weights.0, ...; in checkpoints the best weights so far best.weights.0, ..., and order, the examples' of a fit.
+What is read is checked before it is used: the kernels trust shapes, and SciPy and NumPy the states they are given.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import re
+import shutil
 import threading
 import warnings
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -26,6 +31,7 @@ import numpy as np
 
 from fastmlp import devices, optimizers
 from fastmlp.network import Network
+from fastmlp.optimizers import MOMENTS
 
 FORMAT, VERSION = "fastmlp", "1"
 BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
@@ -60,16 +66,19 @@ def write(path: str | os.PathLike[str], kind: str, values: Values, arrays: Array
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if target.exists():
+            shutil.copymode(target, part)
         os.replace(part, target)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    if hasattr(os, "O_DIRECTORY"):  # so that the new name outlasts a power failure
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    if hasattr(os, "O_DIRECTORY"):
+        with contextlib.suppress(OSError):  # so that the new name outlasts a power failure; not all file systems can
+            folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[str, Values, Arrays]:
@@ -100,8 +109,17 @@ def read(path: str | os.PathLike[str]) -> tuple[str, Values, Arrays]:
             if text["digest"] != _digest(text, arrays):
                 raise ValueError(f"{os.fspath(path)} is damaged: what it holds does not match its digest")
             return text["kind"], json.loads(text["values"]), arrays
-    except (SafetensorError, KeyError, UnicodeError, json.JSONDecodeError) as error:
+    except (SafetensorError, KeyError, TypeError, UnicodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{os.fspath(path)} is damaged, or was not written by fastmlp: {error}") from None
+
+
+@contextlib.contextmanager
+def wanting(path: Any, what: str) -> Iterator[None]:
+    """Say of which file it is that something it should have is missing or wrong."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"{os.fspath(path)} lacks what {what} needs, or has it wrong: {error!r}") from error
 
 
 # ---- values that JSON does not have --------------------------------------------------------------------------------
@@ -131,14 +149,25 @@ def _arrays_again(value: Any) -> Any:
 def rng_values(rng: Any) -> Values:
     """The state of a Generator or RandomState, for JSON."""
     legacy = isinstance(rng, np.random.RandomState)
-    return {"legacy": legacy, "state": _plain(rng.get_state(legacy=False) if legacy else rng.bit_generator.state)}
+    state = rng.get_state(legacy=False) if legacy else rng.bit_generator.state
+    _check_bit_generator(state)
+    return {"legacy": legacy, "state": _plain(state)}
+
+
+def _check_bit_generator(state: Any) -> None:
+    """Refuse what is not one of NumPy's own, or whose place in its buffer is not in it: NumPy does not look."""
+    name = state["bit_generator"]
+    if name not in BIT_GENERATORS:
+        raise ValueError(f"random_state has the bit generator {name!r}; {', '.join(BIT_GENERATORS)} are allowed")
+    place = state["state"]["pos"] if name == "MT19937" else state.get("buffer_pos", 0)
+    if not 0 <= place <= (624 if name == "MT19937" else 4):
+        raise ValueError(f"the state of the bit generator {name} is not valid")
 
 
 def rng_from(values: Values) -> Any:
     """The Generator or RandomState that had this state."""
     state = _arrays_again(values["state"])
-    if state["bit_generator"] not in BIT_GENERATORS:
-        raise ValueError(f"the bit generator is {state['bit_generator']!r}; {', '.join(BIT_GENERATORS)} are allowed")
+    _check_bit_generator(state)
     bit_generator = getattr(np.random, state["bit_generator"])()
     if not values["legacy"]:
         bit_generator.state = state
@@ -173,13 +202,6 @@ def layer_arrays(parameters: Any, prefix: str = "") -> Arrays:
     return named | {f"{prefix}biases.{l}": b for l, b in enumerate(biases)}
 
 
-def layers_from(arrays: Arrays, prefix: str = "") -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The weights and biases that `layer_arrays` has named."""
-    count = sum(name.startswith(f"{prefix}weights.") for name in arrays)
-    weights, biases = ([arrays[f"{prefix}{kind}.{l}"] for l in range(count)] for kind in ("weights", "biases"))
-    return weights, biases
-
-
 def moment_arrays(moments: Any, prefix: str = "") -> Arrays:
     """An optimizer's state by name."""
     return {
@@ -189,10 +211,26 @@ def moment_arrays(moments: Any, prefix: str = "") -> Arrays:
     }
 
 
-def moments_from(arrays: Arrays, prefix: str = "") -> list[Any]:
-    """The optimizer's state that `moment_arrays` has named."""
-    places = {name[len(prefix) :].split(".")[1] for name in arrays if name.startswith(f"{prefix}moments.")}
-    return [layers_from(arrays, f"{prefix}moments.{n}.") for n in range(len(places))]
+def layers_from(
+    arrays: Arrays, sizes: Any, prefix: str = "", dtypes: Any = ("float32", "float64")
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The weights and biases that `layer_arrays` has named, of a network of these sizes; finite."""
+    weights: list[np.ndarray] = []
+    biases: list[np.ndarray] = []
+    for l, (n_in, n_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for kind, shape, found in (("weights", (n_in, n_out), weights), ("biases", (n_out,), biases)):
+            array = arrays[f"{prefix}{kind}.{l}"]
+            if array.shape != shape or array.dtype.name not in dtypes or not np.isfinite(array).all():
+                raise ValueError(f"{prefix}{kind}.{l} is {array.dtype} {array.shape}; finite floats {shape} are needed")
+            found.append(array)
+    return weights, biases
+
+
+def moments_from(
+    arrays: Arrays, sizes: Any, count: int, prefix: str = "", dtypes: Any = ("float32", "float64")
+) -> list[Any]:
+    """The optimizer's state that `moment_arrays` has named, of so many moments."""
+    return [layers_from(arrays, sizes, f"{prefix}moments.{n}.", dtypes) for n in range(count)]
 
 
 def network_settings(network: Network) -> Values:
@@ -217,12 +255,30 @@ def training_state(network: Network, prefix: str = "") -> tuple[Values, Arrays]:
     return values, arrays
 
 
-def put_training_state(network: Network, values: Values, arrays: Arrays, optimizer: Any, prefix: str = "") -> None:
-    """Go to the state that `training_state` has found, which was `optimizer`'s."""
-    network._trainer.set_parameters(*layers_from(arrays, prefix))
-    network._trainer.set_moments(moments_from(arrays, prefix))
-    network._optimizer = None if values["optimizer"] is None else optimizer
-    network._updates, network._epochs = values["updates"], values["epochs"]
+def read_training_state(
+    network: Network, values: Values, arrays: Arrays, optimizer: Any, prefix: str = ""
+) -> tuple[Any, ...]:
+    """What `training_state` has found, which was `optimizer`'s, checked; for `put_training_state`."""
+    if values["optimizer"] is None:
+        optimizer = None
+    count = 0 if optimizer is None else optimizers.moments(optimizer)
+    parameters = layers_from(arrays, network.sizes, prefix, (network.dtype,))
+    moments = moments_from(arrays, network.sizes, count, prefix, (network.dtype,))
+    return parameters, moments, optimizer, *_counts(values)
+
+
+def _counts(values: Values) -> tuple[int, int]:
+    updates, epochs = values["updates"], values["epochs"]
+    if not (isinstance(updates, int) and isinstance(epochs, int) and updates >= 0 and epochs >= 0):
+        raise ValueError(f"updates is {updates!r} and epochs is {epochs!r}; integers >= 0 are needed")
+    return updates, epochs
+
+
+def put_training_state(network: Network, state: tuple[Any, ...]) -> None:
+    """Go to a state that `read_training_state` has read."""
+    parameters, moments, network._optimizer, network._updates, network._epochs = state
+    network._trainer.set_parameters(*parameters)
+    network._trainer.set_moments(moments)
 
 
 def network_values(network: Network) -> tuple[Values, Arrays]:
@@ -248,8 +304,6 @@ def _unpack_network(values: Values, arrays: Arrays) -> Network:
         warnings.warn(f"a network of a GPU goes on on the CPU: {problem.message}", RuntimeWarning, stacklevel=4)
         device = "cpu"
     network = Network(**{name: values[name] for name in NETWORK_SETTINGS}, device=device, random_state=0)
-    weights, biases = layers_from(arrays)
-    network.weights, network.biases = weights, biases  # with their checks
     named, optimizer = values["state"]["optimizer"], None
     if named is not None and FUNCTION not in named.values():
         allowed = ("GradientDescent", "SGD", "Adam", "LBFGS")
@@ -257,9 +311,19 @@ def _unpack_network(values: Values, arrays: Arrays) -> Network:
             raise ValueError(f"the optimizer is {named['name']!r}; {', '.join(allowed)} are allowed")
         settings = {name: value for name, value in named.items() if name != "name"}
         optimizer = getattr(optimizers, named["name"])(**settings)
-    put_training_state(network, values["state"], arrays, optimizer)
-    network._rng = rng_from(values["rng"])
+    state, rng = read_training_state(network, values["state"], arrays, optimizer), rng_from(values["rng"])
+    put_training_state(network, state)
+    network._rng = rng
     return network
+
+
+def _unpack_checkpoint(values: Values, arrays: Arrays) -> Network:
+    """The network that `train` returns when it finds this checkpoint: with patience that of the best epoch."""
+    own, best = values["network"], values["best"]
+    if best is None:
+        return _unpack_network(own, arrays)
+    arrays = {name[len("best.") :]: array for name, array in arrays.items() if name.startswith("best.")}
+    return _unpack_network({**own, "state": best["state"]}, arrays)
 
 
 def _warn_of_function(name: str, consequence: str) -> None:
@@ -278,6 +342,17 @@ SHAPE = ("n_layers_", "n_outputs_", "n_features_in_", "out_activation_", "featur
 def parameter_values(estimator: Any) -> Values:
     """An estimator's parameters, for JSON; tuples, dictionaries and generators are marked as such."""
     return {name: _parameter(value) for name, value in estimator.get_params(deep=False).items()}
+
+
+def comparable(value: Any) -> Any:
+    """A parameter in a form that is equal for parameters that mean the same."""
+    if isinstance(value, np.random.RandomState):
+        return "a RandomState"
+    if isinstance(value, dict):
+        return {str(key): comparable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [comparable(item) for item in value]
+    return FUNCTION if callable(value) else _plain(value)
 
 
 def _parameter(value: Any) -> Any:
@@ -306,6 +381,17 @@ def fitted_values(estimator: Any) -> Values:
     return {name: _plain(getattr(estimator, name)) for name in names if hasattr(estimator, name)}
 
 
+def put_fitted(estimator: Any, values: Values) -> None:
+    """Set the counters and curves that `fitted_values` has found."""
+    for name in (*COUNTERS, *CURVES, *LOSSES):
+        if name in values:
+            value = values[name]
+            right = isinstance(value, list) if name in CURVES else isinstance(value, (int, float))
+            if not (right or value is None):
+                raise ValueError(f"{name} is {type(value).__name__}")
+            setattr(estimator, name, value)
+
+
 def _pack_estimator(estimator: Any) -> tuple[Values, Arrays]:
     parameters = parameter_values(estimator)
     for name, value in list(parameters.items()):
@@ -317,6 +403,7 @@ def _pack_estimator(estimator: Any) -> tuple[Values, Arrays]:
     if hasattr(estimator, "coefs_"):
         values["fitted"] = fitted_values(estimator)
         values["shape"] = {name: _plain(getattr(estimator, name)) for name in SHAPE if hasattr(estimator, name)}
+        values["sizes"] = list(estimator._sizes())
         arrays = layer_arrays((estimator.coefs_, estimator.intercepts_))
         binarizer, state = getattr(estimator, "_label_binarizer", None), estimator._optimizer
         if binarizer is not None:
@@ -342,11 +429,10 @@ def _unpack_estimator(kind: str, values: Values, arrays: Arrays) -> Any:
     for name in SHAPE:
         if name in values["shape"]:
             setattr(estimator, name, _arrays_again(values["shape"][name]))
-    for name in (*COUNTERS, *CURVES, *LOSSES):
-        if name in values["fitted"]:
-            setattr(estimator, name, values["fitted"][name])
-    estimator.coefs_, estimator.intercepts_ = layers_from(arrays)
-    estimator._sizes()  # refuses weights that do not fit together
+    put_fitted(estimator, values["fitted"])
+    sizes = values["sizes"]
+    estimator.coefs_, estimator.intercepts_ = layers_from(arrays, sizes)
+    estimator._sizes()  # refuses weights that are not of n_features_in_
     if "targets" in values:
         from sklearn.preprocessing import LabelBinarizer
 
@@ -355,7 +441,8 @@ def _unpack_estimator(kind: str, values: Values, arrays: Arrays) -> Any:
         binarizer.y_type_, binarizer.sparse_input_ = values["targets"]["y_type"], values["targets"]["sparse"]
     estimator._optimizer = None
     if "optimizer" in values:
-        estimator._optimizer = OptimizerState.of(values["optimizer"], moments_from(arrays))
+        moments = moments_from(arrays, sizes, MOMENTS[values["optimizer"]["settings"]["rule"]])
+        estimator._optimizer = OptimizerState.of(values["optimizer"], moments)
     return estimator
 
 
@@ -380,7 +467,7 @@ def unpack(kind: str, values: Values, arrays: Arrays) -> Any:
         if kind == "Network":
             return _unpack_network(values, arrays)
         if kind == "Network checkpoint":
-            return _unpack_network(values["network"], arrays)
+            return _unpack_checkpoint(values, arrays)
         if kind in ("MLPClassifier", "MLPRegressor"):
             return _unpack_estimator(kind, values, arrays)
         if kind == "TableModel":
@@ -489,8 +576,10 @@ class Checkpoint:
         if not os.access(self.path.parent, os.W_OK):
             raise ValueError(f"checkpoint is {os.fspath(path)!r}; the folder cannot be written to")
         self.kind, self.run = f"{kind} checkpoint", json.loads(json.dumps(_plain(run)))
-        for left in self.path.parent.glob(f".{self.path.name}.*.part"):  # by a process that was killed
-            left.unlink(missing_ok=True)
+        own = re.compile(re.escape(f".{self.path.name}.") + r"\d+-\d+\.part")
+        for left in self.path.parent.iterdir():
+            if own.fullmatch(left.name):  # by a process that was killed
+                left.unlink(missing_ok=True)
 
     def read(self) -> tuple[Values, Arrays] | None:
         """What was written last, by a run like this one; None when there is nothing yet.

@@ -64,7 +64,8 @@ class Shards(Sequence[Chunk]):
         self._X, self._T = self._parts(X, "X"), self._parts(T, "T")
         if len(self._X) != len(self._T):
             raise ValueError(f"X has {len(self._X)} files or arrays and T has {len(self._T)}; as many are allowed")
-        if chunk_rows is not None and (isinstance(chunk_rows, bool) or chunk_rows != int(chunk_rows) or chunk_rows < 1):
+        whole = isinstance(chunk_rows, (int, np.integer)) and not isinstance(chunk_rows, bool)
+        if chunk_rows is not None and not (whole and chunk_rows >= 1):
             raise ValueError(f"chunk_rows is {chunk_rows!r}; None or an integer >= 1 is allowed")
         self._places: list[tuple[int, int, int]] = []  # part, first and last row of each chunk
         for k in range(len(self._X)):
@@ -86,11 +87,11 @@ class Shards(Sequence[Chunk]):
             found = sorted(Path(data).glob("*.npy"))
             if not found:
                 raise ValueError(f"{name} is {os.fspath(data)!r}, which has no .npy files")
-            return list(found)
+            return [path.absolute() for path in found]
         parts = list(data)
         if not parts:
             raise ValueError(f"{name} is empty; at least one file or array is allowed")
-        return [Path(part) if isinstance(part, (str, os.PathLike)) else part for part in parts]
+        return [Path(part).absolute() if isinstance(part, (str, os.PathLike)) else part for part in parts]
 
     @staticmethod
     def _open(part: Any) -> Any:
@@ -121,14 +122,9 @@ def row_bytes(X: Any, T: Any) -> int:
     return max(1, sum(sizes))
 
 
-def _join(parts: list[Any]) -> Any:
-    if len(parts) == 1 and not isinstance(parts[0], np.memmap):
-        return parts[0]
-    if inputs.is_sparse(parts[0]):
-        from scipy.sparse import vstack
-
-        return vstack(parts, format="csr")
-    return np.concatenate(parts)  # of memory maps too: here is where they are read
+def _fits(found: np.dtype, kept: np.dtype) -> bool:
+    """Whether numbers of a dtype can stand among those of another and mean the same."""
+    return bool(np.can_cast(found, kept, "safe")) or (found.kind == kept.kind == "f")
 
 
 class Stream:
@@ -149,6 +145,8 @@ class Stream:
         if len(chunks) == 0:
             raise ValueError("X has no chunks; at least one (X, T) is allowed")
         rows = getattr(chunks, "rows", None)
+        if callable(rows):
+            raise ValueError("rows of X is a method; a sequence, how many examples each chunk has, is allowed")
         self._kept: tuple[int, Chunk] | None = None  # the chunk read last, whose rest the next window takes
         if rows is None:
             rows = [self._chunk(k)[0].shape[0] for k in range(len(chunks))]
@@ -159,7 +157,7 @@ class Stream:
         m = sum(self.rows)
         if m == 0:
             raise ValueError("the chunks of X have no rows; at least one row is allowed")
-        self.like = X[:1], T[:1]  # what the examples look like
+        self.like = X[:1].copy(), T[:1].copy()  # what the examples look like
         self.shape, self.t_shape, self.dtype = (m, X.shape[1]), (m, *T.shape[1:]), X.dtype
         self.window_rows = max(1, min(m, window or WINDOW_BYTES // row_bytes(*self.like)))
         self._reader = ThreadPoolExecutor(1, "fastmlp-reader")
@@ -182,6 +180,9 @@ class Stream:
             for name, now, then in zip("XT", checked, self.like, strict=True):
                 if now.shape[1:] != then.shape[1:] or inputs.is_sparse(now) != inputs.is_sparse(then):
                     raise ValueError(f"{name} of chunk {k} is not of the first chunk's kind; one kind is allowed")
+                if not _fits(now.dtype, then.dtype):
+                    found = f"{name} of chunk {k} is {now.dtype} and that of the first chunk {then.dtype}"
+                    raise ValueError(f"{found}; one dtype is allowed")
         self._kept = k, checked
         return checked
 
@@ -230,9 +231,28 @@ class Stream:
             begin, place = max(begin, last), place + 1
         return found
 
+    @staticmethod
+    def _empty(like: Any, rows: int) -> Any:
+        return None if inputs.is_sparse(like) else np.empty((rows, *like.shape[1:]), like.dtype)
+
     def _read(self, number: int) -> tuple[Any, Any, np.ndarray]:
-        pieces = [[a[begin:end] for a in self._chunk(k)] for k, begin, end in self.pieces(number)]
-        X, T = (_join(list(parts)) for parts in zip(*pieces, strict=True))
+        # read at once: a chunk may be a memory map, or be overwritten by the next
+        X, T = (self._empty(example, self._bounds[number + 1] - self._bounds[number]) for example in self.like)
+        parts, first = [], 0
+        for k, begin, end in self.pieces(number):
+            x, t = self._chunk(k)
+            last = first + end - begin
+            if X is None:
+                parts.append(x[begin:end].copy())
+            else:
+                with np.errstate(over="ignore"):  # the kernels find what is not finite
+                    X[first:last] = x[begin:end]
+            T[first:last] = t[begin:end]
+            first = last
+        if X is None:
+            from scipy.sparse import vstack
+
+            X = vstack(parts, format="csr")
         order = np.arange(X.shape[0])
         if self._seed is not None:
             seed = self._seed + number  # that of a training in memory when there is one window

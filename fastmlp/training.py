@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,23 +85,31 @@ class Watch:
         self.best_state: Any = None
         self.checkpoint: Any = None
         self.kept: Any = None  # epochs and reason of stopping that the checkpoint has
+        self.best_packed: Any = None  # the best state as the checkpoint has it
+        self.ended = False  # whether the optimizer has ended by itself
+        self.rate: float | None = None  # of the last epoch, where it is a function's
         self.started = time.perf_counter()
 
     def epoch_ends(self, objective: float) -> bool:
         """Note a completed epoch; returns whether to stop."""
         network, history, settings = self.network, self.history, self.settings
+        validation = None if self.validation is None else self._objective()  # Ctrl-C may come here
         history.objective.append(objective)
         history.n_epochs += 1
         history.seconds = time.perf_counter() - self.started
         stopped = None
         if settings.tol is not None and network._trainer.largest_change() <= settings.tol:
             stopped = "tol"
-        if self.validation is not None and history.validation is not None:
-            history.validation.append(self._objective())
+        if validation is not None and history.validation is not None:
+            history.validation.append(validation)
             if settings.patience is not None:
                 if history.validation[-1] < self.best:
                     self.best, self.best_epoch = history.validation[-1], history.n_epochs
                     self.best_state = _snapshot(network)
+                    if self.checkpoint is not None:
+                        from fastmlp import persistence
+
+                        self.best_packed = persistence.training_state(network, "best.")
                 elif history.n_epochs - self.best_epoch >= settings.patience:
                     stopped = stopped or "patience"
         for callback in settings.callbacks:
@@ -131,53 +139,65 @@ class Watch:
         network, settings = self.network, self.settings
         run = {**persistence.network_settings(network), **run, "optimizer": persistence.optimizer_values(optimizer)}
         checkpoint = persistence.Checkpoint(settings.checkpoint, settings.checkpoint_every, "Network", run)
+        persistence.rng_values(network._rng)  # refuses a generator that a file cannot hold
         found = checkpoint.read()
         if found is not None:
-            values, arrays = found
-            state, best = values["network"]["state"], values["best"]
-            done = values["history"]["n_epochs"]
-            if done > epochs:
-                message = f"epochs is {epochs} and {checkpoint.path} has {done} already; {done} or more is allowed"
-                raise ValueError(message)
-            check_rate(getattr(optimizer, "learning_rate", None), state["epochs"], values["rate"], checkpoint.path)
-            self.history = History(**values["history"])
-            self.started -= self.history.seconds
-            if best is not None:
-                persistence.put_training_state(network, best["state"], arrays, optimizer, "best.")
-                self.best, self.best_epoch, self.best_state = best["objective"], best["epoch"], _snapshot(network)
-            persistence.put_training_state(network, state, arrays, optimizer)
-            network._rng = persistence.set_rng(network._rng, values["network"]["rng"])
-            self.kept = done, self.history.stopped
+            with persistence.wanting(checkpoint.path, "a training"):
+                self._read(*found, optimizer, epochs, checkpoint)
         self.checkpoint = checkpoint
+
+    def _read(self, values: Any, arrays: Any, optimizer: Optimizer, epochs: int, checkpoint: Any) -> None:
+        """Go to what a checkpoint holds, once all of it is known to be right."""
+        from fastmlp import persistence
+
+        network, own, best = self.network, values["network"], values["best"]
+        history = History(**values["history"])
+        if history.n_epochs > epochs:
+            message = f"epochs is {epochs} and {checkpoint.path} has {history.n_epochs} already"
+            raise ValueError(f"{message}; {history.n_epochs} or more is allowed")
+        schedule = getattr(optimizer, "learning_rate", None)
+        check_rate(schedule, own["state"]["epochs"], values["rate"], checkpoint.path)
+        state = persistence.read_training_state(network, own["state"], arrays, optimizer)
+        persistence.rng_from(own["rng"])
+        if best is not None:
+            best_state = persistence.read_training_state(network, best["state"], arrays, optimizer, "best.")
+            persistence.put_training_state(network, best_state)
+            self.best, self.best_epoch, self.best_state = best["objective"], best["epoch"], _snapshot(network)
+            self.best_packed = best["state"], {name: a for name, a in arrays.items() if name.startswith("best.")}
+        persistence.put_training_state(network, state)
+        network._rng = persistence.set_rng(network._rng, own["rng"])
+        self.history, self.ended, self.rate = history, values["ended"], values["rate"]
+        self.started -= history.seconds
+        self.kept = self._reason()
+
+    def _reason(self) -> tuple[int, str, bool]:
+        return self.history.n_epochs, self.history.stopped, self.ended
 
     @property
     def finished(self) -> bool:
         """Whether more epochs would change nothing: a reason other than their number has ended the training."""
-        return self.history.stopped != "epochs"
+        return self.ended or self.history.stopped != "epochs"
 
     def keep(self, ends: bool = False) -> None:
         """Write the checkpoint, if it is time or the training ends."""
         history, checkpoint = self.history, self.checkpoint
-        if checkpoint is None or self.kept == (history.n_epochs, history.stopped):
+        if checkpoint is None or self.kept == self._reason():
             return
         if not (ends or self.finished or history.n_epochs % checkpoint.every == 0):
             return
         from fastmlp import persistence
 
-        network = self.network
-        best: dict[str, Any] | None = None
-        values, arrays = persistence.network_values(network)
+        values, arrays = persistence.network_values(self.network)
+        best = None
         if self.best_state is not None:
-            best = {"objective": self.best, "epoch": self.best_epoch}
-            now = _snapshot(network)
-            _restore(network, self.best_state)
-            best["state"], best_arrays = persistence.training_state(network, "best.")
-            _restore(network, now)
-            arrays |= best_arrays
-        schedule = getattr(network._optimizer, "learning_rate", None)
-        rate = learning_rate_of(schedule, network._epochs - 1) if callable(schedule) and network._epochs > 0 else None
-        checkpoint.write({"network": values, "history": vars(history), "best": best, "rate": rate}, arrays)
-        self.kept = history.n_epochs, history.stopped
+            state, packed = self.best_packed
+            best = {"objective": self.best, "epoch": self.best_epoch, "state": state}
+            arrays |= packed
+        # callbacks may have given it more
+        noted = {entry.name: getattr(history, entry.name) for entry in fields(History)}
+        values = {"network": values, "history": noted, "best": best, "rate": self.rate, "ended": self.ended}
+        checkpoint.write(values, arrays)
+        self.kept = self._reason()
 
     def training_ends(self) -> History:
         """With patience the best weights stand."""
@@ -261,6 +281,9 @@ def _check_counts(epochs: Any, settings: Settings) -> None:
             raise ValueError(f"patience is {patience!r}; None or an integer >= 1 is allowed")
         if settings.validation is None:
             raise ValueError(f"patience is {patience} and validation is None; patience needs validation=(X, T)")
+    every = settings.checkpoint_every
+    if isinstance(every, bool) or not isinstance(every, (int, np.integer)) or every < 1:
+        raise ValueError(f"checkpoint_every is {every!r}; an integer >= 1 is allowed")
     if not isinstance(settings.callbacks, Sequence) or not all(map(callable, settings.callbacks)):
         allowed = "a sequence of callables of (network, history)"
         raise ValueError(f"callbacks is {settings.callbacks!r}; {allowed} is allowed")
@@ -321,9 +344,11 @@ def _descend(
         trainer.remember()
         # an epoch may fail to read its chunks, when the weights before it are to stand
         at_start = None if epoch.stream is None else _state(network)
+        rate = learning_rate_of(optimizer.learning_rate, network._epochs)
+        watch.rate = rate if callable(optimizer.learning_rate) else None
         epoch.begin(
             check=number == first,
-            learning_rate=learning_rate_of(optimizer.learning_rate, network._epochs),
+            learning_rate=rate,
             updates=network._updates,
             order_seed=_seed(network._rng) if shuffle else 0,
             dropout_seed=_seed(network._rng) if drops else 0,
@@ -502,7 +527,8 @@ def _lbfgs(
     try:
         if epochs > first:
             result = minimize(evaluate, iterate, jac=True, method="L-BFGS-B", callback=iteration_ends, options=options)
-            if watch.history.stopped == "epochs" and watch.history.n_epochs < epochs and result.status != 1:
+            watch.ended = watch.history.n_epochs < epochs
+            if watch.history.stopped == "epochs" and watch.ended and result.status != 1:
                 watch.history.stopped = "tol"
     finally:
         evaluation.put(iterate)

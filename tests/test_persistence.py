@@ -197,6 +197,78 @@ def test_damaged_files_are_refused(fault, tmp_path):
     assert path.read_bytes() == content and digest(net) == before
 
 
+# What somebody might put into a file whose digest is right: what to change, and what is said.
+CRAFTED = {
+    "weights of another shape": (lambda v, a: a.update({"weights.0": a["weights.0"][:3]}), "weights.0"),
+    "weights that are not finite": (lambda v, a: a["weights.0"].fill(np.nan), "weights.0"),
+    "weights of another dtype": (lambda v, a: a.update({"biases.1": a["biases.1"].astype(np.int64)}), "biases.1"),
+    "no weights": (lambda v, a: a.pop("weights.1"), "weights.1"),
+    "no moments": (lambda v, a: [a.pop(name) for name in list(a) if "moments" in name], "moments.0"),
+    "moments of another shape": (lambda v, a: a.update({"moments.1.biases.0": np.zeros(2, np.float32)}), "moments.1"),
+    "a place beyond the generator's": (lambda v, a: v["rng"]["state"].update({"buffer_pos": 10**9}), "Philox"),
+    "another generator": (lambda v, a: v["rng"]["state"].update({"bit_generator": "os"}), "'os'"),
+    "no generator": (lambda v, a: v.pop("rng"), "rng"),
+    "updates that are none": (lambda v, a: v["state"].update({"updates": "many"}), "'many'"),
+}
+
+
+@pytest.mark.parametrize("fault", CRAFTED)
+def test_crafted_files_are_refused(fault, tmp_path):
+    """Nothing that kernels or NumPy would follow blindly gets that far, though the digest is right."""
+    change, words = CRAFTED[fault]
+    net = network([7, 33, 5])
+    net._rng = np.random.Generator(np.random.Philox(1))
+    X, T = data(net, 83)
+    arguments = {"optimizer": OPTIMIZERS["Adam"], "batch_size": 16, "epochs": 3}
+    net.train(X, T, checkpoint=tmp_path / "ckpt", **arguments)
+    fastmlp.save(net, tmp_path / "net")
+    before = digest(net)
+    for name in ("net", "ckpt"):
+        kind, values, arrays = persistence.read(tmp_path / name)
+        change(values if name == "net" else values["network"], arrays)
+        persistence.write(tmp_path / name, kind, values, arrays)
+        with refused(name, words):
+            fastmlp.load(tmp_path / name)
+    with refused(words):
+        net.train(X, T, checkpoint=tmp_path / "ckpt", **{**arguments, "epochs": 4})
+    assert digest(net) == before
+    net.train(X, T, **arguments)
+
+
+CRAFTED_FITS = {
+    "an order beyond the examples": (lambda v, a: a["order"].__setitem__(0, 10**9), "order"),
+    "an example twice": (lambda v, a: a["order"].__setitem__(0, a["order"][1]), "order"),
+    "an order that is too short": (lambda v, a: a.update({"order": np.arange(5)}), "order of 5 examples"),
+    "no moments": (lambda v, a: [a.pop(name) for name in list(a) if "moments" in name], "moments.0"),
+    "a counter that is none": (lambda v, a: v["fitted"].update({"t_": [1]}), "t_ is list"),
+    "a place beyond the generator's": (lambda v, a: v["rng"]["state"]["state"].update({"pos": 10**9}), "MT19937"),
+    "no counters": (lambda v, a: v.pop("fitted"), "fitted"),
+}
+
+
+@pytest.mark.parametrize("fault", CRAFTED_FITS)
+def test_crafted_checkpoints_of_fits_are_refused(fault, tmp_path):
+    change, words = CRAFTED_FITS[fault]
+    path = tmp_path / "fit.ckpt"
+    fit({"max_iter": 3}, checkpoint=path)
+    kind, values, arrays = persistence.read(path)
+    arrays = {name: array.copy() for name, array in arrays.items()}
+    change(values, arrays)
+    persistence.write(path, kind, values, arrays)
+    with refused(words):
+        fit({"max_iter": 4}, checkpoint=path)
+
+
+def test_only_what_a_fit_counts_is_set(tmp_path):
+    path = tmp_path / "fit.ckpt"
+    fit({"max_iter": 3}, checkpoint=path)
+    kind, values, arrays = persistence.read(path)
+    values["fitted"] |= {"predict": 1, "alpha": 5.0}
+    persistence.write(path, kind, values, arrays)
+    model = fit({"max_iter": 4}, checkpoint=path)
+    assert callable(model.predict) and model.alpha == 1e-4
+
+
 def test_files_that_are_not_there(tmp_path):
     with pytest.raises(FileNotFoundError):
         fastmlp.load(tmp_path / "nothing")
@@ -228,7 +300,7 @@ def test_resumed_training_ends_with_the_same_bits(name, crash, every, tmp_path):
     path = tmp_path / "run.ckpt"
     with pytest.raises(CrashError):
         trained(**arguments, checkpoint=path, checkpoint_every=every, callbacks=[crash_after(crash)])
-    assert path.exists() == (crash > every)
+    assert path.exists() == (crash > every)  # the epoch that crashed was not written
     again, _, _, resumed = trained(**arguments, seed=99, checkpoint=path, checkpoint_every=every)
     if path.exists() and crash > every:
         assert same_bits(whole, again)
@@ -277,6 +349,38 @@ def test_lbfgs_goes_on_from_its_last_iteration(tmp_path):
     assert history.n_epochs == 9 == len(history.objective)
     assert all(np.diff(history.objective) <= 0) and net.objective(X, T) == pytest.approx(history.objective[-1])
     assert trained(optimizer=optimizer, epochs=9, checkpoint=path)[3].objective == history.objective
+
+
+def test_what_ends_by_itself_is_finished(tmp_path):
+    """L-BFGS whose evaluations are used up does not go on when it is called again."""
+    optimizer = fastmlp.LBFGS(max_evaluations=5)
+    net, _, _, history = trained(optimizer=optimizer, epochs=50, checkpoint=tmp_path / "a")
+    assert 0 < history.n_epochs < 50
+    again, _, _, second = trained(optimizer=optimizer, epochs=60, checkpoint=tmp_path / "a")
+    assert same_bits(net, again) and second.objective == history.objective
+    model = fit({"solver": "lbfgs", "max_fun": 6}, checkpoint=tmp_path / "b")
+    assert fit({"solver": "lbfgs", "max_fun": 6}, checkpoint=tmp_path / "b").n_iter_ == model.n_iter_
+
+
+def test_a_checkpoint_is_loaded_as_the_network_that_train_returns(tmp_path):
+    """With patience those are the best weights; callbacks may write to the history, and leave the file readable."""
+    net = network([7, 33, 5])
+    X, T = data(net, 83, seed=7)
+    arguments = {"validation": (X, T), "patience": 3, "optimizer": Adam(0.02), "epochs": 60}
+
+    def note(network, history):
+        history.accuracy = [object()]
+
+    best, X, _, history = trained(**arguments, checkpoint=tmp_path / "a", callbacks=[note])
+    assert history.stopped == "patience"
+    assert np.array_equal(fastmlp.load(tmp_path / "a").forward(X), best.forward(X))
+    assert same_bits(best, trained(**arguments, checkpoint=tmp_path / "a")[0])
+
+
+def test_a_schedule_is_asked_once_an_epoch(tmp_path):
+    asked = []
+    trained(optimizer=SGD(lambda epoch: asked.append(epoch) or 0.1), epochs=3, checkpoint=tmp_path / "a")
+    assert asked == [0, 1, 2]
 
 
 def test_interrupted_training_resumes_to_the_same_bits(tmp_path):
@@ -333,8 +437,17 @@ def test_arguments_are_checked_before_training(tmp_path):
             net.train(*data(net, 9), optimizer=SGD(0.1), checkpoint=path)
         assert digest(net) == before
     for every in (0, 1.5, True, "1", None):
-        with refused("checkpoint_every is"):
-            trained(checkpoint=tmp_path / "a", checkpoint_every=every)
+        for path in (tmp_path / "a", None):
+            with refused("checkpoint_every is"):
+                trained(checkpoint=path, checkpoint_every=every)
+
+    class Own(np.random.PCG64):
+        pass
+
+    net = network([7, 33, 5])
+    net._rng = np.random.Generator(Own(1))
+    with refused("random_state has the bit generator 'Own'"):
+        net.train(*data(net, 9), optimizer=SGD(0.1), checkpoint=tmp_path / "a")
     assert os.listdir(tmp_path) == []
 
 
@@ -348,21 +461,16 @@ def test_a_full_disk_is_warned_of_and_the_file_before_stands(call, tmp_path, mon
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    class Full:
-        def __init__(self, *arguments):
-            self.file = open(*arguments)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.file.close()
-
-        write = fail
+    def full(path, mode):
+        file = open(path, mode)
+        if mode == "rb":
+            return file
+        file.close()
+        fail()
 
     with monkeypatch.context() as patch:
         if call == "write":
-            patch.setattr(persistence, "open", Full, raising=False)
+            patch.setattr(persistence, "open", full, raising=False)
         else:
             patch.setattr(os, call, fail)
         with pytest.warns(RuntimeWarning, match=r"run.ckpt could not be written \(No space left on device\)"):
@@ -372,9 +480,30 @@ def test_a_full_disk_is_warned_of_and_the_file_before_stands(call, tmp_path, mon
 
 
 def test_what_a_killed_process_has_left_is_cleared(tmp_path):
-    (tmp_path / ".run.ckpt.1-2.part").write_bytes(b"half")
+    other = [".run.ckpt.2.1-2.part", ".run.part", ".run.ckpt.x.part"]
+    for name in (".run.ckpt.1-2.part", *other):
+        (tmp_path / name).write_bytes(b"half")
     trained(checkpoint=tmp_path / "run.ckpt")
-    assert os.listdir(tmp_path) == ["run.ckpt"]
+    assert sorted(os.listdir(tmp_path)) == sorted([*other, "run.ckpt"])
+
+
+def test_a_folder_that_cannot_be_synchronized_and_a_file_of_its_own_mode(tmp_path, monkeypatch):
+    """Network file systems may refuse to synchronize a folder: the file is there all the same."""
+    path, fsync = tmp_path / "run.ckpt", os.fsync
+
+    def only_files(number):
+        if os.path.isdir(f"/proc/self/fd/{number}"):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trained(epochs=1, checkpoint=path)
+        path.chmod(0o600)
+        net, X, _, _ = trained(epochs=2, checkpoint=path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert np.array_equal(fastmlp.load(path).forward(X), net.forward(X))
 
 
 RUN = """
@@ -475,6 +604,23 @@ def test_a_resumed_fit_ends_with_the_same_bits(name, crash, tmp_path):
         assert getattr(again, attribute) == getattr(whole, attribute), attribute
     content = path.read_bytes()
     assert fit(settings, checkpoint=path).loss_curve_ == whole.loss_curve_ and path.read_bytes() == content
+
+
+def test_a_warm_start_is_resumed(tmp_path):
+    """Whether the estimator was fitted before or not: the examples that early stopping sets aside are the same."""
+    X, y = load_digits(return_X_y=True)
+    settings = {"hidden_layer_sizes": (20,), "warm_start": True, "early_stopping": True, "random_state": 3}
+
+    def fitted_before():
+        return MLPClassifier(max_iter=2, **settings).fit(X / 16, y).set_params(max_iter=6)
+
+    whole = fitted_before().fit(X / 16, y)
+    for make in (fitted_before, lambda: MLPClassifier(max_iter=6, **settings)):
+        path = tmp_path / make.__name__
+        fitted_before().set_params(max_iter=3).fit(X / 16, y, checkpoint=path)
+        again = make().fit(X / 16, y, checkpoint=path)
+        assert all(map(np.array_equal, whole.coefs_, again.coefs_))
+        assert again.validation_scores_ == whole.validation_scores_
 
 
 def test_a_larger_max_iter_goes_on(tmp_path):

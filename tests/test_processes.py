@@ -156,6 +156,38 @@ def test_workers_forked_before_they_serve(layer):
     assert run(PREFORK, layer).split() == ["done"]
 
 
+FORK_WHILE_TRAINING = """
+import os, time, warnings
+warnings.simplefilter("ignore")
+net, X, y = make(0)
+started = threading.Event()
+stop = []
+def train():
+    net.train(X, y, optimizer=fastmlp.SGD(1e-3), epochs=10**6, callbacks=[lambda *_: started.set() or bool(stop)])
+thread = threading.Thread(target=train)
+thread.start()
+started.wait()
+for _ in range(5):
+    child = os.fork()
+    if child == 0:
+        net.forward(X[:1])
+        net.objective(X, y)
+        net.train(X, y, optimizer=fastmlp.SGD(1e-3), epochs=1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    time.sleep(0.01)
+stop.append(1)
+thread.join()
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_fork_while_another_thread_trains():
+    """The child has no such thread: it does not wait for it."""
+    assert run(FORK_WHILE_TRAINING).split() == ["done"]
+
+
 def test_a_fork_waits_for_a_compilation(tmp_path):
     """A thread compiles as the process is forked; the child has no such thread, and compiles by itself."""
     code = """

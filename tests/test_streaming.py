@@ -201,11 +201,43 @@ def test_chunks_are_read_once_a_pass_and_counted_when_they_do_not_say_how_many_t
     assert len(read) <= 2 * 6 + 1
 
 
+def test_chunks_that_reuse_their_memory():
+    """A chunk may be overwritten when the next one is asked for."""
+    X, T = examples()
+    rooms = np.empty((600, 7), np.float32), np.empty((600, 5), np.float32)
+
+    class Reusing(Chunks):
+        def __getitem__(self, k):
+            found = []
+            for room, part in zip(rooms, self.parts[k], strict=True):
+                room.fill(7)
+                room[: len(part)] = part
+                found.append(room[: len(part)])
+            return tuple(found)
+
+    assert same_bits(trained(X, T)[0], trained(Reusing(X, T), window=100)[0])
+
+
+def test_chunks_of_two_dtypes():
+    """Numbers that mean the same among those of the first chunk are converted; others are refused."""
+    X, T = examples()
+    X = X.astype(np.float16).astype(np.float32)
+    whole = trained(X, T)[0]
+    assert same_bits(whole, trained([(X[:300], T[:300]), (X[300:].astype(np.float16), T[300:])], window=100)[0])
+    assert same_bits(whole, trained([(X[:300], T[:300]), (X[300:].astype(np.float64), T[300:])], window=100)[0])
+    with refused("X of chunk 1 is float32 and that of the first chunk uint8"):
+        trained([(X[:300].astype(np.uint8), T[:300]), (X[300:], T[300:])])
+
+
 def test_a_list_of_pairs_and_empty_chunks():
     X, T = examples()
     chunks = [*Chunks(X, T).parts, (X[:0], T[:0])]
     chunks.insert(0, (X[:0], T[:0]))
     assert same_bits(trained(X, T)[0], trained(chunks, window=100)[0])
+    y = T.argmax(axis=1)
+    labels = [(X[:0], y[:0]), (X, y)]
+    settings = {"output": "softmax", "loss": "log_loss"}
+    assert same_bits(trained(X, y, settings=settings)[0], trained(labels, settings=settings)[0])
 
 
 # ---- what is refused -----------------------------------------------------------------------------------------------
@@ -324,9 +356,16 @@ def test_arguments(tmp_path):
             Shards(x, t)
     with pytest.raises(FileNotFoundError):
         Shards([tmp_path / "nothing.npy"], [T])
-    for rows in (0, 1.5, True):
+    for rows in (0, 1.5, True, "a"):
         with refused("chunk_rows is"):
             Shards([X], [T], rows)
+    chunks = Chunks(X, T)
+    chunks.rows = lambda: [1]
+    with refused("rows of X is a method"):
+        trained(chunks)
+    chunks.rows = [1]
+    with refused("rows of X has 1 entries; 6"):
+        trained(chunks)
 
 
 def test_checkpoints_of_streams(tmp_path):

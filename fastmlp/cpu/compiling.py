@@ -111,7 +111,7 @@ def host_features() -> set[str]:
 @functools.cache
 def cache_key() -> str:
     """A hash of all that machine code depends on: the package's sources, Numba, LLVM, NumPy, Python, the processor."""
-    versions = (numba.__version__, llvmlite.binding.llvm_version_info, np.__version__, sys.version)
+    versions = (numba.__version__, llvmlite.binding.llvm_version_info, np.__version__, sys.version, numba.config.OPT)
     processor = numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name(), sorted(host_features())
     digest = hashlib.sha256(repr((versions, processor)).encode())
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
@@ -153,7 +153,8 @@ def cache_folder() -> Path | None:
         with contextlib.suppress(FileNotFoundError):  # there may be no temporary folder either
             owner = str(os.getuid()) if hasattr(os, "getuid") else ""
             temporary = Path(tempfile.gettempdir(), f"fastmlp{owner}", cache_key())
-            folder = temporary if _is_ours_to_write(temporary) else None
+            ours = _is_ours_to_write(temporary.parent) and not temporary.parent.stat().st_mode & 0o022
+            folder = temporary if ours and _is_ours_to_write(temporary) else None
     unwritable = wanted[0].parent if wanted else "the user's cache"
     outcome = "in every process" if folder is None else f"once more, and kept in {folder.parent}"
     warnings.warn(

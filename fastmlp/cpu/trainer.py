@@ -1,6 +1,5 @@
 """The CPU's side of a network: its parameters in panels, its room for a chunk, and calls of the compiled passes."""
 
-import threading
 import time
 from typing import Any
 
@@ -144,7 +143,6 @@ class Trainer(TrainerBase):
         self._rooms = {}
         self._remembered = np.empty(0, self.dtype)
         self._one = None
-        self._one_lock = threading.Lock()
 
     # ---- parameters and the optimizer's state, as arrays of the lecture's shapes -----------------------------------
 
@@ -269,7 +267,7 @@ class Trainer(TrainerBase):
         if m == 0:
             return out
         # Ctrl-C waits for a call's rows
-        rows = padded(int(SLICE_SECONDS / first_guess(2.0 * self.work, 1, self.dtype)), TILE_ROWS)
+        rows = padded(max(1, int(SLICE_SECONDS / first_guess(2.0 * self.work, 1, self.dtype))), TILE_ROWS)
         for begin in range(0, m, rows):
             part = slice(begin, begin + rows) if rows < m else slice(None)
             if self._forward(X[part], out[part], largest) and check:
