@@ -24,11 +24,17 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """What is loaded when it is first asked for: the estimators, which import scikit-learn, and data sets."""
+    """What is loaded when it is first asked for: the estimators, which import scikit-learn, files, and data sets."""
     if name in ("MLPClassifier", "MLPRegressor"):
         return getattr(importlib.import_module("fastmlp.estimators"), name)
+    if name in ("save", "load"):
+        return getattr(importlib.import_module("fastmlp.persistence"), name)
+    if name == "Shards":
+        return importlib.import_module("fastmlp.streaming").Shards
     if name == "datasets":
         return importlib.import_module("fastmlp.datasets")
+    if name == "to_onnx":
+        return importlib.import_module("fastmlp.onnx_export").to_onnx
     raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
 
 
@@ -42,8 +48,12 @@ __all__ = [
     "MLPClassifier",
     "MLPRegressor",
     "Network",
+    "Shards",
     "check_gradients",
     "datasets",
+    "load",
+    "save",
     "show_versions",
+    "to_onnx",
     "warmup",
 ]

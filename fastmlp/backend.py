@@ -82,7 +82,7 @@ class TrainerBase(ABC):
     def _pass(self, X: Any, T: Any, sample_weight: Any, rule: str) -> Any:
         """One pass over X and T that changes nothing."""
         epoch = self.epochs(X, T, sample_weight, {"rule": rule}, X.shape[0])
-        epoch.run(epoch.chunks)
+        epoch.finish()
         epoch.refuse_not_finite()
         return epoch
 
@@ -126,6 +126,7 @@ class EpochsBase(ABC):
 
     X: Any
     T: Any
+    stream: Any  # in place of X and T; None where these are in memory
     m: int
     trainer: Any
     chunks: int
@@ -161,6 +162,11 @@ class EpochsBase(ABC):
         self._seconds_a_chunk = max((time.perf_counter() - begin) / (self.done - done), 1e-9)
         return self.done - done
 
+    def finish(self) -> None:
+        """Go on to the end, slice by slice, so that Ctrl-C is heard."""
+        while self.done < self.chunks:
+            self.run_slice()
+
     def examples(self, chunks: int) -> int:
         """How many examples are in the first so many chunks."""
         return min(self.m, round(chunks / self.chunks * self.m))
@@ -175,7 +181,9 @@ class EpochsBase(ABC):
 
     def refuse_not_finite(self) -> None:
         """Raise the error that names a number of X or T that is not finite, if one was met."""
-        if self.met_not_finite():
+        if self.stream is not None and self.met_not_finite():
+            raise self.stream.not_finite_error(self.trainer.dtype) or ValueError("a chunk changed while it was read")
+        if self.stream is None and self.met_not_finite():
             for data, name in ((self.X, "X"), (self.T, "T")):
                 error = not_finite_error(data, self.trainer.dtype, name)
                 if error is not None:

@@ -1,38 +1,43 @@
-"""The command line: `python -m fastmlp demo` trains a network on the bundled digits, beside the baselines.
+"""The command line, `fastmlp` or `python -m fastmlp`: train on a table, predict, look around, a demo.
 
-Arguments are parsed before anything heavy is imported. Errors are one line on standard error; the exit code is 0, 1
-for a demo that could not be run, 2 for wrong arguments, 130 after Ctrl-C.
+Arguments are parsed before anything heavy is imported. An error is one line on standard error. The exit code is
+
+    0    it is done
+    1    it could not be done: a file that is not there or not good, data that cannot be learned from
+    2    wrong arguments
+    130  Ctrl-C
+
+Results go to standard output; progress, warnings and errors to standard error.
 """
 
 import argparse
-import importlib.util
+import contextlib
+import math
+import os
 import sys
-import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from fastmlp.baselines import Score
-    from fastmlp.training import History
+from typing import Any, NoReturn
 
 __all__ = ["main"]
 
-BATCH_SIZE = 32
 PICTURES = (".pdf", ".png", ".svg")
+CLOSING = """\
+exit codes: 0 done, 1 it could not be done, 2 wrong arguments, 130 Ctrl-C"""
 
 
-class DemoError(Exception):
-    """The demo cannot be run; the message says why in one line."""
+# ---- arguments -----------------------------------------------------------------------------------------------------
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, without the usage before it."""
 
+    def __init__(self, **settings: Any):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"fastmlp: error: {message} (see {self.prog} --help)\n")
 
 
 def positive(text: str) -> int:
@@ -49,6 +54,42 @@ def seed(text: str) -> int:
     return int(text)
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def rate(text: str) -> float:
+    """Argument type: a positive number."""
+    if not 0 < _number(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return float(text)
+
+
+def penalty(text: str) -> float:
+    """Argument type: a number of at least 0."""
+    if not 0 <= _number(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number >= 0")
+    return float(text)
+
+
+def fraction(text: str) -> float:
+    """Argument type: a number from 0 on, below 1."""
+    if not 0 <= _number(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
+    return float(text)
+
+
+def delimiter(text: str) -> str:
+    """Argument type: one character, or a name of the tab."""
+    text = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if len(text) != 1 or text in '"\r\n':
+        raise argparse.ArgumentTypeError(f"{text!r} is not one character, nor 'tab'")
+    return text
+
+
 def picture(text: str) -> Path:
     """Argument type: a picture file that can be written."""
     path = Path(text)
@@ -61,150 +102,204 @@ def picture(text: str) -> Path:
 
 def build_parser() -> Parser:
     """The parser of every command."""
-    parser = Parser(prog="fastmlp", description="Multilayer networks trained on the CPU at the chip's limit.")
+    import fastmlp
+
+    parser = Parser(
+        prog="fastmlp",
+        description="Multilayer networks for tables, trained at the chip's limit.",
+        epilog="examples:\n"
+        "  fastmlp train flowers.csv --target species     train, score, save flowers.fastmlp\n"
+        "  fastmlp predict flowers.fastmlp new.csv        predictions, as CSV\n"
+        "  fastmlp info                                   this machine: CPU, threads, GPU, versions\n"
+        "  fastmlp demo                                   handwritten digits, in seconds\n\n"
+        "fastmlp COMMAND --help says more.\n" + CLOSING,
+    )
+    parser.add_argument("--version", action="version", version=f"fastmlp {fastmlp.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    text = "train on scikit-learn's bundled digits and compare with three baselines"
-    demo = commands.add_parser("demo", help=text, description=text[0].upper() + text[1:] + ".")
-    demo.add_argument("--epochs", type=positive, default=50, metavar="N", help="passes over the data (default: 50)")
-    widths = "widths of the hidden layers (default: 128)"
-    demo.add_argument("--hidden", type=positive, nargs="*", default=[128], metavar="WIDTH", help=widths)
-    demo.add_argument("--threads", type=positive, metavar="K", help="threads to train with (default: all cores)")
-    demo.add_argument("--seed", type=seed, default=0, metavar="S", help="seed of split, start and order (default: 0)")
-    demo.add_argument("--plot", type=picture, metavar="FILE", help=f"draw the result ({', '.join(PICTURES)})")
+    _add_train(commands)
+    _add_predict(commands)
+    _add_info(commands)
+    _add_demo(commands)
     return parser
 
 
-def set_threads(threads: int | None) -> int:
-    """Let Numba use `threads` threads; returns the number in use."""
+def _add_command(commands: Any, name: str, text: str, more: str = "", examples: str = "") -> Any:
+    description = f"{text[0].upper()}{text[1:]}.{more}"
+    return commands.add_parser(name, help=text, description=description, epilog=f"examples:\n{examples}\n{CLOSING}")
+
+
+def _add_train(commands: Any) -> None:
+    train = _add_command(
+        commands,
+        "train",
+        "train a network on a table, score it and save it",
+        """ DATA is CSV with a header (.csv, .tsv,
+.csv.gz, - for standard input), Parquet (.parquet, with pandas) or NumPy's .npz: one-dimensional
+arrays, each a column, and a two-dimensional X, whose columns are x0, x1, ...
+
+Columns of numbers are scaled, columns of text encoded as categories; empty entries, NA and nan
+are missing. Rows without a target are left out.
+
+With 300 rows or more to train on, a tenth of them is set aside, and training stops when the loss
+on these falls no more.""",
+        "  fastmlp train flowers.csv --target species\n"
+        "  fastmlp train flowers.csv --target species --hidden 128 64 --dropout 0.2 --out big.fastmlp\n"
+        "  fastmlp train houses.parquet --target price --test houses-2025.parquet --epochs 500\n"
+        "  fastmlp train long.csv --checkpoint long.checkpoint     the same command goes on after a crash\n",
+    )
+    train.usage = "fastmlp train DATA [--target COLUMN] [--hidden WIDTH ...] [--out FILE] [options]"
+    data = train.add_argument_group("data")
+    add = data.add_argument
+    add("data", metavar="DATA", help="the table to train on")
+    add("--target", metavar="COLUMN", help="the column to predict (default: the last one)")
+    add("--drop", metavar="COLUMN", nargs="+", default=[], help="columns that are not used")
+    text = "classes or numbers (default: classes where the target has text, or at most 20 whole numbers)"
+    add("--task", choices=["classification", "regression"], help=text)
+    held_out = data.add_mutually_exclusive_group()
+    text = "the part of the rows held out for the score; 0 for no score (default: 0.2)"
+    held_out.add_argument("--test-fraction", type=fraction, default=0.2, metavar="F", help=text)
+    held_out.add_argument("--test", metavar="FILE", help="a table to score on, in place of rows held out")
+    add("--delimiter", type=delimiter, metavar="C", help="what parts columns of CSV (default: , ; or tab, as found)")
+    add("--seed", type=seed, default=0, metavar="S", help="of split, start and order (default: 0)")
+
+    network = train.add_argument_group("network")
+    add = network.add_argument
+    text = "widths of the hidden layers, after DATA; none for a linear model (default: 100)"
+    add("--hidden", type=positive, nargs="*", default=[100], metavar="WIDTH", help=text)
+    names = ["identity", "logistic", "tanh", "relu", "softplus"]
+    add("--activation", choices=names, default="relu", help="of the hidden layers (default: relu)")
+    add("--dropout", type=fraction, default=0.0, metavar="P", help="hidden units each update leaves out (default: 0)")
+    weights = network.add_mutually_exclusive_group()
+    text = "weight penalty, divided by the rows of a minibatch (default: 0.0001)"
+    weights.add_argument("--alpha", type=penalty, metavar="A", help=text)
+    weights.add_argument("--l2", type=penalty, metavar="L", help="weight penalty, not divided")
+
+    add = train.add_argument_group("training").add_argument
+    text = "passes over the data at most (default: 200)"
+    add("--epochs", "--max-iter", type=positive, default=200, metavar="N", help=text)
+    add("--batch-size", type=positive, metavar="B", help="rows of a minibatch (default: 32 to 200)")
+    add("--learning-rate", type=rate, default=0.001, metavar="R", help="of Adam (default: 0.001)")
+    text = "set no rows aside: train until the loss on all of them falls no more"
+    add("--no-early-stopping", action="store_true", help=text)
+    text = "write the training's state here, and go on from it if it is there"
+    add("--checkpoint", metavar="FILE", help=text)
+    add("--threads", type=positive, metavar="K", help="threads to train with (default: all cores)")
+    add("--device", choices=["cpu", "cuda", "auto"], default="cpu", help="what to train on (default: cpu)")
+
+    add = train.add_argument_group("results").add_argument
+    text = "the model's file; a model that is there is replaced (default: DATA's name, ending in .fastmlp, here)"
+    add("--out", metavar="FILE", help=text)
+    add("--no-baselines", action="store_true", help="do not compare with simpler models")
+    add("--quiet", action="store_true", help="print nothing but warnings and errors")
+    train.set_defaults(run="train")
+
+
+def _add_predict(commands: Any) -> None:
+    predict = _add_command(
+        commands,
+        "predict",
+        "predict the rows of a table with a model that train has saved",
+        """ Columns
+are found by their names; others may be there. Where the target is among them, the score goes to
+standard error.""",
+        "  fastmlp predict flowers.fastmlp new.csv > predicted.csv\n"
+        "  fastmlp predict flowers.fastmlp new.csv --proba --out probabilities.parquet\n"
+        "  zcat new.csv.gz | fastmlp predict flowers.fastmlp - | head\n",
+    )
+    predict.add_argument("model", metavar="MODEL", help="a file that train has written")
+    predict.add_argument("table", metavar="TABLE", help="CSV, Parquet or npz; - for CSV on standard input")
+    text = "write .csv, .parquet or .npz (default: CSV to standard output)"
+    predict.add_argument("--out", metavar="FILE", help=text)
+    predict.add_argument("--proba", action="store_true", help="probabilities, a column for each class")
+    text = "what parts columns of CSV (default: , ; or tab, as found)"
+    predict.add_argument("--delimiter", type=delimiter, metavar="C", help=text)
+    predict.add_argument("--threads", type=positive, metavar="K", help="threads to use (default: all cores)")
+    predict.set_defaults(run="predict")
+
+
+def _add_info(commands: Any) -> None:
+    info = _add_command(
+        commands,
+        "info",
+        "show versions, CPU, threads and GPU, or what is in a model's file",
+        examples="  fastmlp info\n  fastmlp info flowers.fastmlp\n",
+    )
+    info.add_argument("model", metavar="MODEL", nargs="?", help="a file that train, or fastmlp.save, has written")
+    info.set_defaults(run="info")
+
+
+def _add_demo(commands: Any) -> None:
+    demo = _add_command(
+        commands,
+        "demo",
+        "train on scikit-learn's bundled digits and compare with three baselines",
+        examples="  fastmlp demo\n  fastmlp demo --hidden 256 128 --epochs 30 --plot digits.png\n",
+    )
+    demo.add_argument("--epochs", type=positive, default=50, metavar="N", help="passes over the data (default: 50)")
+    text = "widths of the hidden layers (default: 128)"
+    demo.add_argument("--hidden", type=positive, nargs="*", default=[128], metavar="WIDTH", help=text)
+    demo.add_argument("--threads", type=positive, metavar="K", help="threads to train with (default: all cores)")
+    demo.add_argument("--seed", type=seed, default=0, metavar="S", help="seed of split, start and order (default: 0)")
+    demo.add_argument("--plot", type=picture, metavar="FILE", help=f"draw the result ({', '.join(PICTURES)})")
+    demo.set_defaults(run="demo")
+
+
+# ---- main ----------------------------------------------------------------------------------------------------------
+
+
+def one_line(error: object) -> str:
+    """What an error says, in one line."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    if isinstance(error, OSError) and error.strerror:
+        name = error.filename
+        return f"{os.fsdecode(name)}: {error.strerror}" if isinstance(name, (str, bytes)) else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def warn(message: object, *_: Any, **__: Any) -> None:
+    print(f"fastmlp: warning: {one_line(message)}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _threads(threads: int | None) -> Iterator[None]:
+    """Let Numba use so many threads."""
+    if threads is None:
+        yield
+        return
     import numba
 
-    if threads is not None:
-        try:
-            numba.set_num_threads(threads)
-        except ValueError as error:
-            raise DemoError(f"--threads {threads}: {error}") from error
-    return int(numba.get_num_threads())
-
-
-def split_digits(random_state: int) -> "tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]":
-    """The bundled 8x8 digits, a quarter of them kept for the test: X_train, X_test, y_train, y_test, X in [0, 1]."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    X, y = load_digits(return_X_y=True)
-    split = train_test_split((X / 16).astype("float32"), y, test_size=0.25, stratify=y, random_state=random_state)
-    X_train, X_test, y_train, y_test = split
-    return X_train, X_test, y_train, y_test
-
-
-def training_flops(sizes: Sequence[int]) -> int:
-    """Floating-point operations to train on one example: three products a layer, but none back to the inputs."""
-    weights = [n_in * n_out for n_in, n_out in zip(sizes, sizes[1:])]
-    return 6 * sum(weights) - 2 * weights[0]
-
-
-def demo(args: argparse.Namespace) -> int:
-    """Train, score, compare, draw; returns the exit code."""
-    if args.plot and importlib.util.find_spec("matplotlib") is None:
-        raise DemoError("--plot needs matplotlib: pip install 'fastmlp[plot]'")
-    threads = set_threads(args.threads)
-
-    import fastmlp
-    from fastmlp.baselines import Score, score_baselines
-
-    X_train, X_test, y_train, y_test = split_digits(args.seed)
-    m, n_in = X_train.shape
-    sizes = [n_in, *args.hidden, 10]
-    shape = "-".join(map(str, sizes))
-    print(f"digits: {m} to train on, {len(X_test)} to test; network {shape}, {threads} thread(s)")
-    start = time.perf_counter()
-    fastmlp.warmup(("float32",))
-    print(f"kernels ready after {time.perf_counter() - start:.2f} s", flush=True)
-
-    net = fastmlp.Network(
-        sizes, activation="relu", output="softmax", loss="log_loss", init="he", device="cpu", random_state=args.seed
-    )
-    history = net.train(
-        X_train, y_train, optimizer=fastmlp.Adam(), batch_size=BATCH_SIZE, epochs=args.epochs, progress=True
-    )
-    if history.stopped == "interrupted":
-        raise KeyboardInterrupt
-    start = time.perf_counter()
-    predicted = net.forward(X_test).argmax(axis=1)
-    predict_seconds = time.perf_counter() - start
-    accuracy = float((predicted == y_test).mean())
-    speed = m * history.n_epochs / history.seconds
-    print(
-        f"test accuracy {accuracy:.4f} after {history.n_epochs} epochs in {history.seconds:.3f} s: "
-        f"{speed:,.0f} examples/s, {speed * training_flops(sizes) / 1e9:.1f} GFLOP/s\n",
-        flush=True,
-    )
-    scores = [Score("multilayer network", accuracy, history.seconds, predict_seconds)]
-    scores += score_baselines(X_train, y_train, X_test, y_test, random_state=args.seed)
-    print_scores(scores)
-    if args.plot:
-        draw(args.plot, scores, history, X_test, y_test, predicted)
-        print(f"\ndrew {args.plot}")
-    return 0
-
-
-def print_scores(scores: "list[Score]") -> None:
-    """Print one row a model."""
-    print(f"{'':22}{'test accuracy':>14}{'fit s':>10}{'predict s':>12}")
-    for name, accuracy, fit_seconds, predict_seconds in scores:
-        print(f"{name:22}{accuracy:14.4f}{fit_seconds:10.3f}{predict_seconds:12.4f}")
-
-
-def draw(
-    path: Path,
-    scores: "list[Score]",
-    history: "History",
-    X_test: "np.ndarray",
-    y_test: "np.ndarray",
-    predicted: "np.ndarray",
-) -> None:
-    """Save a picture: errors of network and baselines, the objective's curve, and some digits, mistakes first."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 3.8), dpi=120, layout="constrained")
-    parts: Any = figure.subfigures(1, 3, width_ratios=(1.25, 1, 1.1))
-    left, middle, right = parts
-
-    axes = left.subplots()
-    colors = ["tab:blue"] + ["lightgray"] * (len(scores) - 1)
-    errors = [100 * (1 - score.accuracy) for score in scores]
-    bars = axes.barh([score.name for score in scores], errors, color=colors)
-    axes.bar_label(bars, [f"{100 - error:.1f}% right" for error in errors], padding=4)
-    axes.set(title="Test error on the digits", xlabel="wrong, % (less is better)", xlim=(0, 1.6 * max(*errors, 1)))
-    axes.invert_yaxis()
-
-    axes = middle.subplots()
-    axes.semilogy(range(1, history.n_epochs + 1), history.objective, color="tab:blue")
-    axes.set(title="Objective while training", xlabel="epoch", ylabel="J(W, b)")
-
-    order = sorted(range(len(y_test)), key=lambda i: bool(predicted[i] == y_test[i]))
-    right.suptitle("Test digits as read, mistakes first", fontsize="large")
-    for axes, i in zip(right.subplots(3, 5).flat, order):
-        wrong = predicted[i] != y_test[i]
-        axes.imshow(X_test[i].reshape(8, 8), cmap="gray_r")
-        axes.set_title(f"{predicted[i]}, not {y_test[i]}" if wrong else predicted[i], color="tab:red" if wrong else "k")
-        axes.set_axis_off()
-    for axes in (left.axes[0], middle.axes[0]):
-        axes.spines[["top", "right"]].set_visible(False)
+    before = numba.get_num_threads()
     try:
-        figure.savefig(path)
-    except OSError as error:
-        raise DemoError(f"--plot {path}: {error.strerror}") from error
+        numba.set_num_threads(threads)
+    except ValueError as error:
+        raise ValueError(f"--threads {threads}: {error}") from error
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (by default the process's own) ask for; returns the exit code."""
     args = build_parser().parse_args(arguments)
     try:
-        return demo(args)
-    except DemoError as error:
-        print(f"fastmlp: error: {error}", file=sys.stderr)
+        with warnings.catch_warnings(), _threads(getattr(args, "threads", None)):
+            warnings.showwarning = warn
+            from fastmlp import commands
+
+            getattr(commands, args.run)(args)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        with contextlib.suppress(Exception):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or its last flush would complain
+        if args.run == "train":
+            print("fastmlp: error: what reads the output has gone away", file=sys.stderr)
+            return 1
+    except (ValueError, ArithmeticError, OSError, MemoryError, ImportError) as error:
+        print(f"fastmlp: error: {one_line(error)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("fastmlp: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"fastmlp: interrupted{f'; {error}' if str(error) else ''}", file=sys.stderr)
         return 130
+    return 0

@@ -28,6 +28,7 @@ from fastmlp.fitting import (
     STOCHASTIC,
     Examples,
     OptimizerState,
+    Progress,
     Report,
     Validation,
     accuracy,
@@ -116,7 +117,10 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
 
     # ---- what is fitted --------------------------------------------------------------------------------------------
 
-    def _fit(self, X, y, sample_weight=None, incremental=False, eval_set=None, before=None):
+    def _fit(
+        self, X, y, sample_weight=None, incremental=False, eval_set=None, checkpoint=None, checkpoint_every=1,
+        before=None,
+    ):  # fmt: skip
         given = X, y, sample_weight
         before = dict(vars(self)) if before is None else before
         with self._as_it_was(before):
@@ -142,6 +146,9 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64) if first else self._dtype()
             layers = [X.shape[1], *(int(n) for n in hidden), self.n_outputs_]
             self._random_state = check_random_state(self.random_state)
+            of_data = {"X": X.shape, "y": y.shape, "outputs": n_outputs, "sample_weight": sample_weight is not None}
+            of_data |= {"classes": getattr(self, "classes_", None), "eval_set": eval_set is not None}
+            progress = Progress.of(self, checkpoint, checkpoint_every, of_data)
             if first:
                 self._initialize(layers, dtype)
             start = self.coefs_, self.intercepts_
@@ -160,7 +167,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
                 trainer = self._trainer(np.dtype(np.float64), l2, examples=examples.m)
                 with self._as_it_was(before):
                     validation = None if eval_set is None else self._validation(X, y, T, None, examples, eval_set)
-                fit_lbfgs(self, trainer, examples, validation, report)
+                fit_lbfgs(self, trainer, examples, validation, report, progress)
             else:
                 by_example = self.l2 is None
                 with self._as_it_was(before):
@@ -169,7 +176,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
                     validation.best = [W.copy() for W in self.coefs_], [b.copy() for b in self.intercepts_]
                 l2 = self.alpha if by_example else self.l2
                 trainer = self._trainer(dtype, l2, by_example, examples.m, incremental)
-                fit_minibatches(self, trainer, examples, incremental, validation, report)
+                fit_minibatches(self, trainer, examples, incremental, validation, report, progress)
                 if validation is not None and validation.best is not None:
                     trainer.set_parameters(*validation.best)
             weights, biases = trainer.parameters()
@@ -193,7 +200,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         """What is refused leaves no trace: classes, features or weights that do not belong together."""
         try:
             yield
-        except Exception:
+        except BaseException:
             self.__dict__ = dict(before)
             raise
 
@@ -409,7 +416,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     @with_callbacks
-    def fit(self, X, y, sample_weight=None, eval_set=None):
+    def fit(self, X, y, sample_weight=None, eval_set=None, checkpoint=None, checkpoint_every=1):
         """Fit to X and y.
 
         Parameters
@@ -420,12 +427,19 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         eval_set : (X, y), optional
             Examples to score after each epoch, in validation_scores_ and validation_curve_; with early_stopping=True
             they take the place of those that would have been set aside.
+        checkpoint : path-like, optional
+            A file that the fit is written to, in one piece or not at all, and resumed from where it is there already:
+            the same call again, after a crash or Ctrl-C, ends with the same bits as an undisturbed one ("lbfgs"
+            restarts its memory), a finished fit is loaded and returned at once, a larger max_iter goes on. A file of
+            other parameters, or of data of other shapes, is a ValueError.
+        checkpoint_every : int >= 1, default=1
+            Epochs from one writing to the next.
 
         Returns
         -------
         self
         """
-        return self._fit(X, y, sample_weight, eval_set=eval_set)
+        return self._fit(X, y, sample_weight, False, eval_set, checkpoint, checkpoint_every)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -532,8 +546,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
     Notes
     -----
     `set_callbacks` takes scikit-learn's callbacks (sklearn.callback: ProgressBar, ScoringMonitor, your own), which are
-    called after each epoch. Ctrl-C ends the training with a warning; the weights of that moment are kept (but for
-    "lbfgs", which it leaves). A training whose weights are no longer finite ends at once, with scikit-learn's error.
+    called after each epoch. Ctrl-C ends the training with a warning; the weights of that moment are kept. A training
+    whose weights are no longer finite ends at once, with scikit-learn's error.
 
     Examples
     --------
@@ -846,8 +860,8 @@ class MLPRegressor(RegressorMixin, _MLP):
     Notes
     -----
     `set_callbacks` takes scikit-learn's callbacks (sklearn.callback: ProgressBar, ScoringMonitor, your own), which are
-    called after each epoch. Ctrl-C ends the training with a warning; the weights of that moment are kept (but for
-    "lbfgs", which it leaves). A training whose weights are no longer finite ends at once, with scikit-learn's error.
+    called after each epoch. Ctrl-C ends the training with a warning; the weights of that moment are kept. A training
+    whose weights are no longer finite ends at once, with scikit-learn's error.
 
     Examples
     --------

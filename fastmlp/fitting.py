@@ -18,7 +18,19 @@ from sklearn.metrics import check_scoring, r2_score
 from sklearn.utils.optimize import _check_optimize_result
 
 from fastmlp.optimizers import MOMENTS
-from fastmlp.training import FullBatch, learning_rate_of
+from fastmlp.persistence import (
+    Checkpoint,
+    fitted_values,
+    layer_arrays,
+    layers_from,
+    moment_arrays,
+    moments_from,
+    parameter_values,
+    rng_from,
+    rng_values,
+    set_rng,
+)
+from fastmlp.training import FullBatch, check_rate, learning_rate_of
 
 SMALLEST_RATE = 1e-6  # where learning_rate="adaptive" gives up
 STOCHASTIC = ("sgd", "adam", "adamw")
@@ -55,6 +67,17 @@ class OptimizerState:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "trainer": None, "_moments": self.moments()}
+
+    def values(self) -> dict[str, Any]:
+        """All but the moments, as numbers and text."""
+        return {name: getattr(self, name) for name in ("settings", "learning_rate", "epochs", "updates")}
+
+    @classmethod
+    def of(cls, values: dict[str, Any], moments: list[Any]) -> "OptimizerState":
+        """The state with these values and moments."""
+        state = cls(values["settings"], values["learning_rate"])
+        state.epochs, state.updates, state._moments = values["epochs"], values["updates"], moments
+        return state
 
     def moments(self) -> list[Any]:
         """The rule's moments of the weights and biases."""
@@ -112,6 +135,90 @@ def scheduled_rate(estimator: Any, epoch: int, rate: float) -> float:
     return rate
 
 
+class Progress:
+    """What a fit with a checkpoint writes after an epoch, and where it begins when there is something to resume.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    rng : RandomState
+        As the fit begins.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, rng: np.random.RandomState):
+        self.checkpoint, self.found = checkpoint, checkpoint.read()
+        self.start = rng_values(rng)
+        self.finished = False
+
+    @classmethod
+    def of(cls, estimator: Any, path: Any, every: Any, data: dict[str, Any]) -> "Progress | None":
+        """That of a fit to data of these shapes; it sets the estimator's generator to where the first fit began."""
+        if path is None:
+            return None
+        left_out = ["verbose", "n_threads", "device", "warm_start"]
+        if not isinstance(estimator.learning_rate, str) or estimator.learning_rate != "cosine":
+            left_out.append("max_iter")
+        parameters = {name: value for name, value in parameter_values(estimator).items() if name not in left_out}
+        if isinstance(estimator.random_state, np.random.RandomState):
+            parameters["random_state"] = "a RandomState"
+        checkpoint = Checkpoint(path, every, type(estimator).__name__, {**parameters, **data})
+        progress = cls(checkpoint, estimator._random_state)
+        if progress.found is not None:
+            values, _ = progress.found
+            done = values["fitted"]["n_iter_"]
+            if done > estimator.max_iter:
+                found = f"max_iter is {estimator.max_iter} and {checkpoint.path} has {done} already"
+                raise ValueError(f"{found}; {done} or more is allowed")
+            if values["optimizer"] is not None:
+                check_rate(estimator.learning_rate, values["optimizer"]["epochs"], values["rate"], checkpoint.path)
+            progress.start, progress.finished = values["start"], values["finished"]
+            # with None it is NumPy's own generator, which others draw from
+            shared = estimator.random_state is not None
+            rng = estimator._random_state
+            estimator._random_state = set_rng(rng, progress.start) if shared else rng_from(progress.start)
+        return progress
+
+    def resume(self, estimator: Any, trainer: Any, state: Any = None, validation: Any = None) -> np.ndarray | None:
+        """Go to the state of the last writing, if there is one; returns the order of the examples then."""
+        if self.found is None:
+            return None
+        values, arrays = self.found
+        trainer.set_parameters(*layers_from(arrays))
+        for name, value in values["fitted"].items():
+            setattr(estimator, name, value)
+        if state is not None:
+            trainer.set_moments(moments_from(arrays))
+            for name, value in values["optimizer"].items():
+                setattr(state, name, value)
+        if validation is not None and values["has_best"]:
+            validation.best = layers_from(arrays, "best.")
+        estimator._random_state = set_rng(estimator._random_state, values["rng"])
+        return arrays.get("order")
+
+    def keep(
+        self, estimator: Any, trainer: Any, state: Any = None, validation: Any = None, order: Any = None,
+        finished: bool = False, ends: bool = False,
+    ) -> None:  # fmt: skip
+        """Write the checkpoint, if it is time, or the fit ends."""
+        if not (ends or finished or estimator.n_iter_ % self.checkpoint.every == 0):
+            return
+        best = None if validation is None else validation.best
+        values: dict[str, Any] = {"fitted": fitted_values(estimator)}
+        values |= {"rng": rng_values(estimator._random_state), "start": self.start}
+        values |= {"finished": finished, "has_best": best is not None, "optimizer": None, "rate": None}
+        arrays = layer_arrays(trainer.parameters())
+        if state is not None:
+            values["optimizer"] = state.values()
+            arrays |= moment_arrays(trainer.moments())
+            if callable(estimator.learning_rate) and state.epochs > 0:
+                values["rate"] = learning_rate_of(estimator.learning_rate, state.epochs - 1)
+        if best is not None:
+            arrays |= layer_arrays(best, "best.")
+        if order is not None:
+            arrays["order"] = order
+        self.checkpoint.write(values, arrays)
+
+
 def fit_minibatches(
     estimator: Any,
     trainer: Any,
@@ -119,19 +226,26 @@ def fit_minibatches(
     incremental: bool,
     validation: "Validation | None",
     report: "Report",
+    progress: Progress | None,
 ) -> None:
     """Epochs of minibatches until nothing improves, or max_iter of them; one when incremental.
 
     Writes the estimator's loss_, loss_curve_, best_loss_, n_iter_ and t_, and with a validation (which has a score)
     validation_scores_ and best_validation_score_.
     """
-    rng, m = estimator._random_state, examples.m
+    m = examples.m
     state = getattr(estimator, "_optimizer", None)
     if not (incremental and state is not None and state.hand_over(trainer)):
         state = estimator._optimizer = OptimizerState(settings_of(estimator), float(estimator.learning_rate_init))
         trainer.start_moments(MOMENTS[state.settings["rule"]])
     shuffled = estimator.shuffle and estimator.solver != "gd"
     index = np.arange(m)
+    estimator.n_iter_ = 0
+    if progress is not None:
+        found = progress.resume(estimator, trainer, state, validation)
+        index = index if found is None else found
+        report.skip(estimator.n_iter_)
+    rng = estimator._random_state
     order: Any = None
     if shuffled or examples.chosen is not None:
         order = index.copy() if examples.chosen is None else examples.chosen.astype(np.int64)
@@ -139,9 +253,8 @@ def fit_minibatches(
     epochs = trainer.epochs(
         examples.X, examples.T, examples.weight, state.settings, batch_size, order, examples.loss_offsets
     )
-    estimator.n_iter_ = 0
     try:
-        for _ in range(estimator.max_iter):
+        while estimator.n_iter_ < estimator.max_iter and not (progress is not None and progress.finished):
             report.epoch_begins(trainer)
             if shuffled:
                 permutation = np.arange(m)
@@ -182,6 +295,9 @@ def fit_minibatches(
                 estimator._no_improvement_count = estimator._no_improvement_count if given_up else 0
                 stop = stop or given_up
             stop = report.epoch_ends(trainer) or stop
+            if progress is not None and trainer.is_finite():
+                ends = estimator.n_iter_ == estimator.max_iter
+                progress.keep(estimator, trainer, state, validation, index if shuffled else None, bool(stop), ends)
             if stop or incremental:
                 break
             if estimator.n_iter_ == estimator.max_iter:
@@ -264,7 +380,7 @@ class Validation:
             rule, weight = {"rule": "evaluate"}, examples.weight
             self.losses = trainer.epochs(examples.X, examples.T, weight, rule, examples.m, None, examples.loss_offsets)
         self.losses.begin()
-        self.losses.run(self.losses.chunks)
+        self.losses.finish()
         estimator.validation_curve_.append(self.losses.mean_loss() / examples.outputs_per_loss)
         estimator.validation_scores_.append(self._score(trainer))
 
@@ -317,6 +433,11 @@ class Report:
         if self.bar is not None:
             self.bar.close()
 
+    def skip(self, epochs: int) -> None:
+        """Tell the bar of epochs of an earlier call."""
+        if self.bar is not None:
+            self.bar.update(epochs)
+
     def line(self, text: str) -> None:
         """Print a line about an epoch, for verbose=2 and more."""
         if self.estimator.verbose >= 2:
@@ -347,36 +468,60 @@ class Report:
         return self.epoch.call_on_fit_task_end(estimator=self.estimator, reconstruction_attributes=state, **self.data)
 
 
-def fit_lbfgs(estimator: Any, trainer: Any, examples: Examples, validation: Any, report: Report) -> None:
+def fit_lbfgs(
+    estimator: Any, trainer: Any, examples: Examples, validation: Any, report: Report, progress: Progress | None
+) -> None:
     """SciPy's L-BFGS-B over all examples; weights then biases, one after another, are its variables."""
+    estimator.n_iter_ = 0
+    if progress is not None:
+        progress.resume(estimator, trainer)
+        report.skip(estimator.n_iter_)
+        if progress.finished or estimator.n_iter_ == estimator.max_iter:
+            return
+    done = estimator.n_iter_
     evaluation = FullBatch(trainer, examples.X, examples.T, examples.weight, examples.loss_offsets)
 
     def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
         loss, penalty, gradient = evaluation(x)
         return loss / examples.outputs_per_loss + penalty, gradient
 
+    iterate = evaluation.start
+
     def iteration_ends(intermediate_result: Any) -> None:
+        nonlocal iterate
+        iterate = intermediate_result.x.copy()
         estimator.n_iter_ += 1
         estimator.loss_ = intermediate_result.fun
         report.line(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
-        if validation is not None or report.context is not None:
-            evaluation.put(intermediate_result.x)
+        if validation is not None or report.context is not None or progress is not None:
+            evaluation.put(iterate)
         if validation is not None:
             validation.epoch_ends(trainer)
-        if report.epoch_ends(trainer):
+        stop = report.epoch_ends(trainer)
+        if progress is not None:
+            progress.keep(estimator, trainer, finished=bool(stop))
+        if stop:
             raise StopIteration
         report.epoch_begins(trainer)
 
-    estimator.n_iter_ = 0
     report.epoch_begins(trainer)
-    result = scipy.optimize.minimize(
-        evaluate,
-        evaluation.start,
-        method="L-BFGS-B",
-        jac=True,
-        callback=iteration_ends,
-        options={"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol},
-    )
-    estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
+    try:
+        result = scipy.optimize.minimize(
+            evaluate,
+            iterate,
+            method="L-BFGS-B",
+            jac=True,
+            callback=iteration_ends,
+            options={"maxfun": estimator.max_fun, "maxiter": estimator.max_iter - done, "gtol": estimator.tol},
+        )
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user.", stacklevel=2)
+        if not hasattr(estimator, "loss_"):
+            estimator.loss_ = np.nan
+        evaluation.put(iterate)
+        return
+    estimator.n_iter_ = done + _check_optimize_result("lbfgs", result, estimator.max_iter - done)
     estimator.loss_ = result.fun
     evaluation.put(result.x)
+    if progress is not None:
+        progress.keep(estimator, trainer, finished=result.status == 0, ends=True)

@@ -391,12 +391,41 @@ class Network:
         T = inputs.as_targets(T, m, self._sizes[-1], self._output, self._loss, f"{prefix}T")
         return X, T, inputs.as_sample_weight(sample_weight, m)
 
+    def _training_data(
+        self, X: Any, T: Any, sample_weight: Any, shuffle: bool, window: int | None
+    ) -> tuple[Any, Any, Any]:
+        """`_data`, or a stream and no targets where X is read in chunks."""
+        n_in, outputs = self._sizes[0], self._sizes[-1]
+        if window is not None and (isinstance(window, bool) or not isinstance(window, (int, np.integer)) or window < 1):
+            raise ValueError(f"window is {window!r}; None or an integer >= 1, a number of examples, is allowed")
+        mapped = isinstance(X, np.memmap) and shuffle and sample_weight is None
+        if T is not None and not mapped and window is None:
+            return self._data(X, T, sample_weight)
+        from fastmlp.streaming import WINDOW_BYTES, Shards, Stream
+
+        if sample_weight is not None:
+            raise ValueError("sample_weight is given and X is read in chunks; there it must be None")
+
+        def check(X: Any, T: Any, suffix: str) -> tuple[Any, Any]:
+            X = inputs.as_examples(X, n_in, f"X{suffix}")
+            return X, inputs.as_targets(T, X.shape[0], outputs, self._output, self._loss, f"T{suffix}")
+
+        if T is None:
+            whole = not (hasattr(X, "__len__") and hasattr(X, "__getitem__")) or isinstance(X, (np.ndarray, str, dict))
+            if whole or inputs.is_sparse(X):
+                raise ValueError("T is None; targets are allowed, or a sequence of chunks (X, T) in place of X")
+            return Stream(X, window, check), None, None
+        examples, targets, _ = self._data(X, T, None)
+        if window is None and examples.nbytes + targets.nbytes <= WINDOW_BYTES:
+            return examples, targets, None
+        return Stream(Shards([examples], [targets]), window, check), None, None
+
     # ---- training --------------------------------------------------------------------------------------------------
 
     def train(
         self,
         X: Any,
-        T: Any,
+        T: Any = None,
         *,
         optimizer: "Optimizer",
         batch_size: int | None = None,
@@ -408,14 +437,21 @@ class Network:
         patience: int | None = None,
         callbacks: Sequence[Callable[["Network", "History"], Any]] = (),
         progress: bool = False,
+        checkpoint: Any = None,
+        checkpoint_every: int = 1,
+        window: int | None = None,
     ) -> "History":
         """Train for some epochs, each one pass over the m examples.
 
         Parameters
         ----------
-        X : array-like or CSR matrix of shape (m, n_in)
-            Any real dtype, order and strides, memory maps included; never copied whole.
+        X : array-like or CSR matrix of shape (m, n_in), or sequence of chunks
+            Any real dtype, order and strides; never copied whole. Or, for more data than memory holds, any object with
+            `len(X)` and `X[k]`, the k-th chunk, a pair (X, T) of such arrays, the same at every call (calls come from
+            another thread, one at a time). With an attribute `rows`, the numbers of examples of the chunks, it is not
+            read once more to count them. `fastmlp.Shards` is such an object, for .npy files.
         T : array-like of shape (m, n_out); (m,) when n_out is 1; (m,) integer labels with a softmax output
+            None where X is a sequence of chunks.
         optimizer : GradientDescent, SGD, Adam or LBFGS
             Its state goes on while consecutive calls pass an equal optimizer.
         batch_size : int >= 1, optional
@@ -437,6 +473,20 @@ class Network:
             Each is called as callback(network, history) after every epoch; training stops when one returns True.
         progress : bool, default=False
             Show a progress bar (tqdm, in notebooks too).
+        checkpoint : path-like, optional
+            A file that the training is written to, in one piece or not at all. Where it is there already, the training
+            goes on from it, and `epochs` is the number of all epochs: the same call again, after a crash, Ctrl-C or a
+            power failure, ends with the same bits as an undisturbed one (L-BFGS restarts its memory); a finished
+            training is loaded and returned at once; with more epochs it goes on. X and T must be the same again:
+            their shapes are compared, their numbers are not. `fastmlp.load` makes a network of the file.
+        checkpoint_every : int >= 1, default=1
+            Epochs from one writing to the next.
+        window : int >= 1, optional
+            Where X comes in chunks: how many examples are in memory at a time, twice, and how many are shuffled among
+            each other; 64 MB of them when not given. Memory maps larger than that are read in chunks too when they are
+            shuffled (without sample_weight); with `window` any X is. Without shuffling the result is that of a training
+            in memory, to the bit. Numbers are checked in every epoch; where one is refused, or a chunk cannot be read,
+            the weights of the last epoch stand.
 
         Returns
         -------
@@ -445,7 +495,8 @@ class Network:
         Raises
         ------
         ValueError
-            When an argument is wrong; nothing has been changed then.
+            When an argument is wrong, or the checkpoint is damaged or that of another network, data or settings;
+            nothing has been changed then.
         RuntimeError
             When it is called by a callback of a training of the same network.
         DivergenceError
@@ -462,6 +513,8 @@ class Network:
                 optimizer,
                 batch_size,
                 epochs,
-                training.Settings(shuffle, tol, validation, patience, callbacks, progress),
+                training.Settings(
+                    shuffle, tol, validation, patience, callbacks, progress, checkpoint, checkpoint_every, window
+                ),
                 sample_weight,
             )

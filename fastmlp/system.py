@@ -1,14 +1,34 @@
 """The machine that fastmlp finds itself on: versions, and kernels compiled ahead of use."""
 
+import os
 import platform
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import numpy as np
 
+PACKAGES = (
+    "numba", "llvmlite", "numpy", "scipy", "scikit-learn", "safetensors", "tqdm", "pandas", "pyarrow", "numba-cuda",
+)  # fmt: skip
+VECTOR_FEATURES = ("sse2", "sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bf16", "amx-bf16", "neon", "sve")
+
+
+def cpu_name() -> str:
+    """The processor's name, as far as the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
 
 def show_versions() -> None:
-    """Print versions, CPU features used, threads, the threading layer, the GPU and where compiled kernels are kept."""
+    """Print versions, the CPU, threads and the layer they run on, the GPU, and where compiled kernels are kept."""
     import numba
 
     import fastmlp
@@ -17,11 +37,14 @@ def show_versions() -> None:
 
     print(f"fastmlp {fastmlp.__version__}")
     print(f"python {platform.python_version()} ({sys.platform}, {platform.machine()})")
-    for package in ("numba", "llvmlite", "numpy", "scipy", "scikit-learn", "tqdm", "numba-cuda"):
+    for package in PACKAGES:
         try:
             print(f"{package} {version(package)}")
         except PackageNotFoundError:
             print(f"{package} not installed")
+    features = vector.host_features()
+    print(f"CPU {cpu_name()}, {cpu_count()} core(s)")
+    print(f"vector instructions {', '.join(name for name in VECTOR_FEATURES if name in features) or 'none known'}")
     print(f"vectors of {vector.VECTOR_BYTES} bytes, tiles of {vector.TILE_ROWS} x {vector.TILE_VECTORS} vectors")
     print(f"threads {numba.get_num_threads()} of {numba.config.NUMBA_NUM_THREADS}")
     try:

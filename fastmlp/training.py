@@ -57,10 +57,13 @@ class Settings:
     patience: int | None
     callbacks: Sequence[Callable[[Any, History], Any]]
     progress: Any
+    checkpoint: Any = None
+    checkpoint_every: Any = 1
+    window: Any = None
 
 
 class Watch:
-    """What happens between epochs: history, validation, patience, callbacks."""
+    """What happens between epochs: history, validation, patience, callbacks, checkpoints."""
 
     def __init__(self, network: "Network", settings: Settings):
         self.network, self.settings = network, settings
@@ -80,6 +83,8 @@ class Watch:
         self.best = math.inf
         self.best_epoch = 0
         self.best_state: Any = None
+        self.checkpoint: Any = None
+        self.kept: Any = None  # epochs and reason of stopping that the checkpoint has
         self.started = time.perf_counter()
 
     def epoch_ends(self, objective: float) -> bool:
@@ -114,8 +119,65 @@ class Watch:
             X, T = self.validation
             self.losses = trainer.epochs(X, T, None, {"rule": "evaluate"}, X.shape[0])
         self.losses.begin()
-        self.losses.run(self.losses.chunks)
+        self.losses.finish()
         return self.losses.mean_loss() + trainer.penalty()
+
+    def resume(self, run: dict[str, Any], optimizer: Optimizer, epochs: int) -> None:
+        """Open the checkpoint, and go to where the training that wrote it was."""
+        if self.settings.checkpoint is None:
+            return
+        from fastmlp import persistence
+
+        network, settings = self.network, self.settings
+        run = {**persistence.network_settings(network), **run, "optimizer": persistence.optimizer_values(optimizer)}
+        checkpoint = persistence.Checkpoint(settings.checkpoint, settings.checkpoint_every, "Network", run)
+        found = checkpoint.read()
+        if found is not None:
+            values, arrays = found
+            state, best = values["network"]["state"], values["best"]
+            done = values["history"]["n_epochs"]
+            if done > epochs:
+                message = f"epochs is {epochs} and {checkpoint.path} has {done} already; {done} or more is allowed"
+                raise ValueError(message)
+            check_rate(getattr(optimizer, "learning_rate", None), state["epochs"], values["rate"], checkpoint.path)
+            self.history = History(**values["history"])
+            self.started -= self.history.seconds
+            if best is not None:
+                persistence.put_training_state(network, best["state"], arrays, optimizer, "best.")
+                self.best, self.best_epoch, self.best_state = best["objective"], best["epoch"], _snapshot(network)
+            persistence.put_training_state(network, state, arrays, optimizer)
+            network._rng = persistence.set_rng(network._rng, values["network"]["rng"])
+            self.kept = done, self.history.stopped
+        self.checkpoint = checkpoint
+
+    @property
+    def finished(self) -> bool:
+        """Whether more epochs would change nothing: a reason other than their number has ended the training."""
+        return self.history.stopped != "epochs"
+
+    def keep(self, ends: bool = False) -> None:
+        """Write the checkpoint, if it is time or the training ends."""
+        history, checkpoint = self.history, self.checkpoint
+        if checkpoint is None or self.kept == (history.n_epochs, history.stopped):
+            return
+        if not (ends or self.finished or history.n_epochs % checkpoint.every == 0):
+            return
+        from fastmlp import persistence
+
+        network = self.network
+        best: dict[str, Any] | None = None
+        values, arrays = persistence.network_values(network)
+        if self.best_state is not None:
+            best = {"objective": self.best, "epoch": self.best_epoch}
+            now = _snapshot(network)
+            _restore(network, self.best_state)
+            best["state"], best_arrays = persistence.training_state(network, "best.")
+            _restore(network, now)
+            arrays |= best_arrays
+        schedule = getattr(network._optimizer, "learning_rate", None)
+        rate = learning_rate_of(schedule, network._epochs - 1) if callable(schedule) and network._epochs > 0 else None
+        checkpoint.write({"network": values, "history": vars(history), "best": best, "rate": rate}, arrays)
+        self.kept = history.n_epochs, history.stopped
 
     def training_ends(self) -> History:
         """With patience the best weights stand."""
@@ -138,7 +200,9 @@ def train(
     """See `Network.train`."""
     if not isinstance(optimizer, (GradientDescent, SGD, Adam, LBFGS)):
         raise ValueError(f"optimizer is {optimizer!r}; a GradientDescent, SGD, Adam or LBFGS object is allowed")
-    X, T, weight = network._data(X, T, sample_weight)
+    shuffles = bool(settings.shuffle) and isinstance(optimizer, (SGD, Adam))
+    X, T, weight = network._training_data(X, T, sample_weight, shuffles, settings.window)
+    streamed = T is None
     batch_size = _check_batch_size(batch_size, optimizer, X.shape[0])
     _check_counts(epochs, settings)
     if isinstance(optimizer, LBFGS) and network.dropout > 0:
@@ -147,11 +211,21 @@ def train(
         raise RuntimeError("train was called by a callback of a training of the same network, which goes on after it")
     watch = Watch(network, settings)
     network._settle(X.shape[0], batch_size, epochs)
-    run = _lbfgs if isinstance(optimizer, LBFGS) else _descend
-    with _progress_bar(settings.progress, epochs, X.shape[0]) as bar:
+    of_data: dict[str, Any] = {"X": X.shape, "T": X.t_shape if streamed else T.shape}
+    of_data["sample_weight"] = weight is not None
+    if streamed:
+        of_data |= {"chunks": X.rows, "window": X.window_rows}
+    of_data["validation"] = None if watch.validation is None else [data.shape for data in watch.validation]
+    names = ("shuffle", "tol", "patience")
+    run: dict[str, Any] = {"batch_size": batch_size, **{name: getattr(settings, name) for name in names}, **of_data}
+    watch.resume(run, optimizer, epochs)
+    descend = _lbfgs if isinstance(optimizer, LBFGS) else _descend
+    with _progress_bar(settings.progress, epochs, X.shape[0], watch.history.n_epochs) as bar:
         try:
             network._training = True
-            run(network, X, T, weight, optimizer, batch_size, epochs, watch, bar)
+            if not watch.finished:
+                descend(network, X, T, weight, optimizer, batch_size, epochs, watch, bar)
+            watch.keep(ends=True)
         except KeyboardInterrupt:
             watch.history.stopped = "interrupted"
         finally:
@@ -202,6 +276,18 @@ def learning_rate_of(schedule: Any, epoch: int) -> float:
     return float(rate)
 
 
+def check_rate(schedule: Any, epochs: int, rate: float | None, path: Any) -> None:
+    """Refuse a checkpoint whose last epoch had another learning rate than the schedule gives."""
+    if rate is None or epochs == 0 or not callable(schedule):
+        return
+    found = learning_rate_of(schedule, epochs - 1)
+    if found != rate:
+        raise ValueError(
+            f"{path} is a checkpoint of another run: learning_rate({epochs - 1}) was {rate} and is {found}. Take "
+            "another file, or the schedule that it was written with"
+        )
+
+
 def _seed(rng: Any) -> int:
     """A seed for an epoch's order, or for its dropout, from the network's generator."""
     draw = rng.integers if hasattr(rng, "integers") else rng.randint
@@ -221,7 +307,7 @@ def _descend(
 ) -> None:
     """GradientDescent, SGD and Adam."""
     trainer = network._trainer
-    before = _snapshot(network), copy.deepcopy(_rng_state(network._rng))
+    before = _state(network)
     if network._optimizer != optimizer:
         _start_optimizer(network, optimizer)
     shuffle = watch.settings.shuffle and not isinstance(optimizer, GradientDescent)
@@ -230,10 +316,13 @@ def _descend(
     settings = {name: getattr(optimizer, name, 0.0) for name in names}
     settings |= {"rule": rule(optimizer), "max_norm": getattr(optimizer, "max_gradient_norm", None)}
     epoch = trainer.epochs(X, T, weight, settings, batch_size, "shuffled" if shuffle else None)
-    for number in range(epochs):
+    first = watch.history.n_epochs
+    for number in range(first, epochs):
         trainer.remember()
+        # an epoch may fail to read its chunks, when the weights before it are to stand
+        at_start = None if epoch.stream is None else _state(network)
         epoch.begin(
-            check=number == 0,
+            check=number == first,
             learning_rate=learning_rate_of(optimizer.learning_rate, network._epochs),
             updates=network._updates,
             order_seed=_seed(network._rng) if shuffle else 0,
@@ -246,17 +335,29 @@ def _descend(
                 bar(epoch.examples(epoch.done) - epoch.examples(done))
                 if epoch.done == epoch.chunks or not math.isfinite(epoch.objective()):
                     break
-        finally:
-            network._updates += epoch.updates()
-            objective = epoch.objective()
-            if not (math.isfinite(objective) and trainer.is_finite()):
-                _recover(network, epoch, optimizer, before)
+        except BaseException as error:
+            if at_start is not None and isinstance(error, Exception):
+                _go_back_to(network, at_start)
+            else:  # after Ctrl-C the weights of that moment stand
+                _epoch_ends(network, epoch, optimizer, before)
+            raise
+        objective = _epoch_ends(network, epoch, optimizer, at_start or before)
         network._epochs += 1
         stop = watch.epoch_ends(objective)
         if network._optimizer is None:  # a callback has assigned weights or biases
             _start_optimizer(network, optimizer)
+        watch.keep()
         if stop:
             return
+
+
+def _epoch_ends(network: "Network", epoch: Any, optimizer: Any, before: tuple[Any, Any]) -> float:
+    """Count an epoch's updates; returns its objective, or raises what explains numbers that are not finite."""
+    network._updates += epoch.updates()
+    objective = epoch.objective()
+    if not (math.isfinite(objective) and network._trainer.is_finite()):
+        _recover(network, epoch, optimizer, before)
+    return objective
 
 
 def _start_optimizer(network: "Network", optimizer: Any) -> None:
@@ -277,6 +378,21 @@ def _restore(network: "Network", snapshot: tuple[Any, ...]) -> None:
     network._trainer.restore(arrays)
 
 
+def _state(network: "Network") -> tuple[Any, Any]:
+    """A snapshot, and the generator's state."""
+    return _snapshot(network), copy.deepcopy(_rng_state(network._rng))
+
+
+def _go_back_to(network: "Network", state: tuple[Any, Any]) -> None:
+    """Go back to a state."""
+    snapshot, rng = state
+    _restore(network, snapshot)
+    if hasattr(network._rng, "bit_generator"):
+        network._rng.bit_generator.state = rng
+    else:
+        network._rng.set_state(rng)
+
+
 def _rng_state(rng: Any) -> Any:
     return rng.bit_generator.state if hasattr(rng, "bit_generator") else rng.get_state()
 
@@ -286,12 +402,7 @@ def _recover(network: "Network", epoch: Any, optimizer: Any, before: tuple[Any, 
     try:
         epoch.refuse_not_finite()
     except ValueError:
-        snapshot, state = before
-        _restore(network, snapshot)
-        if hasattr(network._rng, "bit_generator"):
-            network._rng.bit_generator.state = state
-        else:
-            network._rng.set_state(state)
+        _go_back_to(network, before)
         raise
     network._trainer.go_back()
     network._optimizer = None
@@ -332,7 +443,7 @@ class FullBatch:
         """The mean loss, eq. 5, and the gradient of their sum; the first call refuses data that are not finite."""
         self.put(vector)
         self._epoch.begin(check=self._check)
-        self._epoch.run(self._epoch.chunks)
+        self._epoch.finish()
         if self._check:
             self._epoch.refuse_not_finite()
             self._check = False
@@ -376,18 +487,20 @@ def _lbfgs(
         bar(X.shape[0])
         stop = watch.epoch_ends(float(intermediate_result.fun))
         trainer.remember()
+        watch.keep()
         if stop:
             raise StopIteration
 
+    first = watch.history.n_epochs
     options = {
-        "maxiter": epochs,
+        "maxiter": epochs - first,
         "maxfun": optimizer.max_evaluations,
         "maxcor": optimizer.memory,
         "gtol": optimizer.gradient_tolerance,
         "ftol": optimizer.objective_tolerance,
     }
     try:
-        if epochs > 0:
+        if epochs > first:
             result = minimize(evaluate, iterate, jac=True, method="L-BFGS-B", callback=iteration_ends, options=options)
             if watch.history.stopped == "epochs" and watch.history.n_epochs < epochs and result.status != 1:
                 watch.history.stopped = "tol"
@@ -396,11 +509,11 @@ def _lbfgs(
 
 
 @contextmanager
-def _progress_bar(progress: Any, epochs: int, m: int) -> Iterator[Callable[[int], None]]:
+def _progress_bar(progress: Any, epochs: int, m: int, done: int) -> Iterator[Callable[[int], None]]:
     if not progress:
         yield lambda examples: None
         return
     from tqdm.auto import tqdm
 
-    with tqdm(total=epochs * m, unit=" examples", unit_scale=True) as bar:
+    with tqdm(total=epochs * m, initial=done * m, unit=" examples", unit_scale=True) as bar:
         yield bar.update

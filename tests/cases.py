@@ -103,9 +103,12 @@ def refused(*fragments):
 
 
 def run_python(*arguments, **environment):
-    """The standard output of a fresh Python that finds this package; fails with its errors if it exits with any."""
+    """The standard output of a fresh Python that finds this package; fails with its errors if it exits with any.
+
+    So it does when it hangs.
+    """
     path = [str(pathlib.Path(fastmlp.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), **environment}
-    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout

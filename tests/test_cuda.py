@@ -370,7 +370,7 @@ def test_more_data_than_memory(monkeypatch, kind):
     for rows in (0, 16):
         with monkeypatch.context() as patched:
             if rows:
-                patched.setattr(trainer.Trainer, "chunks_at_once", lambda self, *a, r=rows: max(1, r // a[4]))
+                patched.setattr(trainer.Trainer, "chunks_at_once", lambda self, *a, r=rows: max(1, r // a[5]))
             twin = gpu(net)
             history = twin.train(X, y, optimizer=fastmlp.SGD(0.5), batch_size=5, epochs=2, sample_weight=weight)
             J = twin.objective(X, y, sample_weight=weight)
@@ -378,6 +378,43 @@ def test_more_data_than_memory(monkeypatch, kind):
             found.append((history.objective, J, twin))
     assert found[0][0] == found[1][0] and found[0][1] == pytest.approx(found[1][1], rel=1e-12)
     assert same_bits(found[0][2], found[1][2])
+
+
+@pytest.mark.parametrize("kind", ("reals", "bytes"))
+@pytest.mark.parametrize("labels", (False, True))
+def test_streamed_chunks(kind, labels, monkeypatch):
+    """Examples read in chunks give the bits of those in memory: shuffled in one window, in order in several."""
+    net = network((6, 5, 3), output="softmax", loss="log_loss")
+    r = np.random.default_rng(5)
+    X, y = r.integers(0, 9, (41, 6)).astype(np.float32 if kind == "reals" else np.uint8), r.integers(0, 3, 41)
+    T = y if labels else np.eye(3, dtype=np.float32)[y]
+    chunks = [(X[begin : begin + 9], T[begin : begin + 9]) for begin in range(0, 41, 9)]
+    for optimizer, arguments in (
+        (fastmlp.Adam(), {"batch_size": 5, "shuffle": False, "window": 13}),
+        (fastmlp.Adam(), {"batch_size": 5, "window": 41}),
+        (fastmlp.GradientDescent(0.5), {"window": 10}),
+    ):
+        whole, parts = gpu(net), gpu(net)
+        settings = {"optimizer": optimizer, "epochs": 2, **arguments}
+        with monkeypatch.context() as patched:
+            patched.setattr(trainer, "CHUNK_ROWS", 8)
+            history = parts.train(chunks, **settings)
+            del settings["window"]
+            assert history.objective == whole.train(X, T, **settings).objective
+        assert same_bits(whole, parts)
+
+
+def test_chunks_that_are_refused():
+    """A number that is not finite is named, and the last epoch's weights stand; sparse chunks stay on the CPU."""
+    net = gpu(network((6, 5, 3)))
+    X, T = data(net, 20)
+    twin, bad = gpu(network((6, 5, 3))), X.copy()
+    bad[3, 4] = np.inf
+    with refused("X of chunk 1 holds inf at row 3, column 4"):
+        net.train([(X, T), (bad, T)], optimizer=fastmlp.SGD(0.1), window=8)
+    assert same_bits(net, twin)
+    with refused("the chunks of X are sparse"):
+        net.train([(scipy.sparse.csr_matrix(X), T)], optimizer=fastmlp.SGD(0.1))
 
 
 def test_full_batch_in_windows(monkeypatch):

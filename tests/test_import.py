@@ -55,7 +55,9 @@ def test_compiles_nothing(imported):
     assert imported["compiled"] == 0
 
 
-@pytest.mark.parametrize("package", ["sklearn", "scipy.optimize", "matplotlib", "numba.cuda", "numba_cuda", "pandas"])
+@pytest.mark.parametrize(
+    "package", ["sklearn", "scipy.optimize", "matplotlib", "numba.cuda", "numba_cuda", "onnx", "pandas"]
+)
 def test_loads_nothing_unasked(package, imported):
     """Beyond what numba itself imports."""
     assert [name for name in imported["loaded"] if f"{name}.".startswith(f"{package}.")] == []

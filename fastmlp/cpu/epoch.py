@@ -5,7 +5,6 @@ A chunk of examples takes two passes over the threads: over its examples (pass_e
 machine code runs on one thread or many, for a share of whole tiles that no one else writes.
 """
 
-import functools
 import math
 
 import numpy as np
@@ -16,7 +15,7 @@ from fastmlp.cpu import compiling
 from fastmlp.cpu.accumulate import accumulate
 from fastmlp.cpu.activation import drop
 from fastmlp.cpu.backward import backward, output_delta
-from fastmlp.cpu.compiling import kernel
+from fastmlp.cpu.compiling import kernel, once
 from fastmlp.cpu.forward import forward
 from fastmlp.cpu.layout import CHUNK_ROWS, EXAMPLES, LAYER, MEASURE, STEP, SUM, TILE_ROWS, UPDATE
 from fastmlp.cpu.team import dismiss, help_along, is_leader, lead
@@ -131,7 +130,7 @@ def example_at(step, n):
     return numbers_at(step.order, INT64)[n] if step.order != 0 else n
 
 
-@functools.cache
+@once
 def compiled_passes(real):
     """The passes over the examples and over the weights, compiled for networks of dtype real."""
     word = types.intp
@@ -229,7 +228,7 @@ def shuffle_at(order, m, seed):
     shuffle(numbers_at(order, INT64), m, seed)
 
 
-@functools.cache
+@once
 def compiled_shuffle():
     """The shuffle, for those who lay out an epoch's order elsewhere."""
     word = types.intp
@@ -274,7 +273,7 @@ def run_epoch(steps, activations, member, members):
         help_along(team, steps, activations, members)
 
 
-@functools.cache
+@once
 def compiled_epoch():
     """The epoch, compiled for networks of any dtype."""
     word = types.intp

@@ -7,13 +7,12 @@ rows 0 ... count - 1 at `buffer`, whose panels lie `stride` numbers apart. No ar
 converted when it is read.
 """
 
-import functools
 
 import numpy as np
 from numba import types
 
 from fastmlp.cpu import compiling
-from fastmlp.cpu.compiling import kernel
+from fastmlp.cpu.compiling import kernel, once
 from fastmlp.cpu.vector import (
     broadcast,
     lanes,
@@ -143,7 +142,7 @@ def _labels(number, real):
     return gather_labels
 
 
-@functools.cache
+@once
 def gather_kernel(kind, number, real):
     """The compiled gather for arrays of a kind ("dense", "sparse", "labels") and dtype into buffers of dtype real."""
     if number == np.float16:

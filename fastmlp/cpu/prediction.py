@@ -1,6 +1,5 @@
 """h_{W,b}(x) for many examples, for one, or for a few with plain matrices (eq. 7), keeping nothing but the output."""
 
-import functools
 
 import numba
 import numpy as np
@@ -9,7 +8,7 @@ from numba import from_dtype, types
 from fastmlp.codes import IDENTITY, SOFTMAX
 from fastmlp.cpu import compiling
 from fastmlp.cpu.activation import activate, softmax
-from fastmlp.cpu.compiling import callable_at, kernel
+from fastmlp.cpu.compiling import callable_at, kernel, once
 from fastmlp.cpu.epoch import nothing_if_finite
 from fastmlp.cpu.forward import SUM_PANELS, forward
 from fastmlp.cpu.layout import LAYER, STEP, layout, padded
@@ -244,7 +243,7 @@ def plain_sums(zero, layer, X, x, A, a, W, w, stride):
     return acc
 
 
-@functools.cache
+@once
 def compiled_plain(real):
     """The prediction with plain matrices, compiled for networks of dtype real."""
     word = types.intp
@@ -308,7 +307,7 @@ class PlainPrediction:
         return forward
 
 
-@functools.cache
+@once
 def compiled_prediction(real):
     """The prediction of many examples and of one, compiled for networks of dtype real."""
     word = types.intp

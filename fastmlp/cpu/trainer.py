@@ -7,7 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from fastmlp.backend import Arrays, EpochsBase, TrainerBase
+from fastmlp.backend import SLICE_SECONDS, Arrays, EpochsBase, TrainerBase
 from fastmlp.codes import LOSSES, RULES
 from fastmlp.cpu import layout as _layout
 from fastmlp.cpu.compiling import callable_at
@@ -16,8 +16,10 @@ from fastmlp.cpu.gather import Source
 from fastmlp.cpu.layout import CHUNK_ROWS, STEP, aligned, from_panels, padded, to_panels
 from fastmlp.cpu.prediction import compiled_prediction
 from fastmlp.cpu.team import WORDS, assemble, run_shares
+from fastmlp.cpu.threads import ThreadShare
 from fastmlp.cpu.vector import TILE_ROWS, VECTOR_BYTES, panel_of
 from fastmlp.inputs import not_finite_error
+from fastmlp.streaming import Stream
 
 # Measured, in seconds: announcing a pass to the threads of a region and waiting for its end; starting and ending a
 # region, by Numba's threading layer. A few of these worth of work are left to one thread, judged by a cautious guess
@@ -25,6 +27,9 @@ from fastmlp.inputs import not_finite_error
 PASS_SECONDS = 1.5e-6
 REGION_SECONDS = {"omp": 2e-6, "tbb": 5e-6, "workqueue": 100e-6}
 OPERATIONS_PER_VECTOR_BYTE = 4e9
+
+# Guesses for the first slice of an epoch: what a chunk and a row take beside their products, and how wrong it may be.
+CHUNK_SECONDS, ROW_SECONDS, CAUTION = 2e-6, 50e-9, 4.0
 
 # Of each field of a step, words of 8 bytes all: which word it is, and whether it is a real number.
 PLACES = {name: (place, STEP[name] == np.float64) for place, name in enumerate(STEP.names or ())}
@@ -51,6 +56,11 @@ def seconds_an_epoch(sizes: tuple[int, ...], dtype: np.dtype, examples: int) -> 
 def speed(dtype: np.dtype) -> float:
     """A cautious guess of one core's speed in operations a second."""
     return OPERATIONS_PER_VECTOR_BYTE * VECTOR_BYTES / np.dtype(dtype).itemsize
+
+
+def first_guess(operations: float, rows: float, dtype: np.dtype) -> float:
+    """At the most how many seconds a chunk takes, of rows with so many operations each, before one was measured."""
+    return CAUTION * (CHUNK_SECONDS + rows * (ROW_SECONDS + operations / speed(dtype)))
 
 
 def is_finite(array: np.ndarray) -> bool:
@@ -258,7 +268,22 @@ class Trainer(TrainerBase):
             out = np.empty(m, np.int64) if largest else np.empty((m, self.sizes[-1]), self.dtype)
         if m == 0:
             return out
-        threads = self._threads(2.0 * self.work * m, 1, -(-m // TILE_ROWS))
+        # Ctrl-C waits for a call's rows
+        rows = padded(int(SLICE_SECONDS / first_guess(2.0 * self.work, 1, self.dtype)), TILE_ROWS)
+        for begin in range(0, m, rows):
+            part = slice(begin, begin + rows) if rows < m else slice(None)
+            if self._forward(X[part], out[part], largest) and check:
+                raise not_finite_error(X, self.dtype, "X") or FloatingPointError("X changed while it was read")
+        return out
+
+    def _forward(self, X, out: np.ndarray, largest: bool) -> bool:
+        """`forward` in one call; returns whether a number of X was not finite."""
+        m = X.shape[0]
+        with ThreadShare(self._threads(2.0 * self.work * m, 1, -(-m // TILE_ROWS))) as threads:
+            return self._forward_on(threads, X, out, largest)
+
+    def _forward_on(self, threads: int, X, out: np.ndarray, largest: bool) -> bool:
+        m = X.shape[0]
         chunk = min(padded(-(-m // threads), TILE_ROWS), CHUNK_ROWS // 2)
         plan = _layout.layout(self.sizes, self.activation, self.output, self.dtype, chunk)
         source = Source(X, self.dtype)
@@ -281,9 +306,7 @@ class Trainer(TrainerBase):
         )
         chunks, _ = compiled_prediction(self.dtype)
         call_on_threads(chunks.address, step, activations, threads)
-        if check and not_finite.any():
-            raise not_finite_error(X, self.dtype, "X") or FloatingPointError("a number of X changed while it was read")
-        return out
+        return bool(not_finite.any())
 
     def forward_one(self, x: np.ndarray) -> np.ndarray:
         """h_{W,b}(x) for one example x, (1, n_in); the output is (1, n_out)."""
@@ -318,6 +341,29 @@ class Trainer(TrainerBase):
         return stage, out, not_finite, run, step.ctypes.data, buffer.ctypes.data, (plan, step, one)
 
 
+def windows_of(m: int, batch_size: int, rows: int) -> list[tuple[int, int]]:
+    """Where windows of about so many examples begin: the first example of each and its chunk, and both their ends.
+
+    A window has whole minibatches, or, where one of these is larger, whole chunks of it as `begin_chunk` cuts them.
+    """
+    each = -(-batch_size // CHUNK_ROWS)
+    minibatches = -(-m // batch_size)
+    if rows >= m:
+        found = [(0, 0)]
+    elif batch_size <= rows:
+        step = rows // batch_size
+        found = [(n * batch_size, n * each) for n in range(0, minibatches, step)]
+    else:
+        found = []
+        for n in range(minibatches):
+            begin, size = n * batch_size, min(batch_size, m - n * batch_size)
+            chunks = -(-size // CHUNK_ROWS)
+            chunk = padded(-(-size // chunks), TILE_ROWS)
+            step = max(1, rows // chunk)
+            found += [(begin + k * chunk, n * each + k) for k in range(0, -(-size // chunk), step)]
+    return [*found, (m, minibatches * each)]
+
+
 class Epochs(EpochsBase):
     """Passes over the examples of X and T; each is begun, then run in parts until its `chunks` are `done`.
 
@@ -335,12 +381,19 @@ class Epochs(EpochsBase):
     def __init__(self, trainer: Trainer, X, T, sample_weight, settings, batch_size, order=None, loss_offsets=None):
         self.trainer, self.X, self.T = trainer, X, T
         shuffle = isinstance(order, str)
-        if shuffle:
+        self.stream = X if isinstance(X, Stream) else None
+        if self.stream is not None:  # it has the order, and the step that of a window
+            self._shuffles, shuffle, order = shuffle, False, None
+        elif shuffle:
             order = np.empty(X.shape[0], np.int64)
         self.m = m = X.shape[0] if order is None else len(order)
         self.chunks_each = -(-batch_size // CHUNK_ROWS)
         self.chunks = -(-m // batch_size) * self.chunks_each
         self.room = room = trainer._room(batch_size)
+        if self.stream is not None:
+            X, T = self.stream.like
+            self._windows = windows_of(m, batch_size, self.stream.window_rows)
+            self._window = -1
         self._sources = x, t = Source(X, trainer.dtype), Source(T, trainer.dtype, trainer.sizes[-1])
         self._kept = order, sample_weight, loss_offsets  # the step has their addresses
         looks_only = settings["rule"] in ("store", "evaluate")
@@ -348,7 +401,7 @@ class Epochs(EpochsBase):
         if batch_size > CHUNK_ROWS or settings["rule"] == "store" or max_norm is not None:
             room.own("gradients", trainer.model["parameters"].size, trainer.dtype)
         work = (2.0 if settings["rule"] == "evaluate" else 6.0) * trainer.work
-        self._seconds_a_chunk = work * m / speed(trainer.dtype) / self.chunks
+        self._seconds_a_chunk = first_guess(work, m / self.chunks, trainer.dtype)
         self.threads = trainer._threads(work * m, 2 * self.chunks, 1 << 30)
         self._short = self.threads > 1 and work * min(batch_size, CHUNK_ROWS) < SHORT_SECONDS * speed(trainer.dtype)
         self._runs = 0
@@ -386,6 +439,10 @@ class Epochs(EpochsBase):
 
     def begin(self, check=False, learning_rate=0.0, updates=0, order_seed=0, dropout_seed=0) -> None:
         """Start a pass; with check it also looks for numbers in X and T that are not finite."""
+        if self.stream is not None:
+            check = True  # what is read may be other numbers than in the pass before
+            self.stream.begin([first for first, _ in self._windows], order_seed if self._shuffles else None)
+            self._window = -1
         step = self._step[0]
         step["check"], step["learning_rate"], step["updates"] = check, learning_rate, updates
         step["order_seed"], step["dropout_seed"] = order_seed, dropout_seed
@@ -395,11 +452,31 @@ class Epochs(EpochsBase):
 
     def run(self, last: int) -> None:
         """Go on until `last` chunks are done."""
-        threads = self._choose_threads()
+        if self.stream is None:
+            self._run(last)
+        while self.done < last:
+            if self._window < 0 or self.done == self._windows[self._window + 1][1]:
+                self._open(self._window + 1)
+            self._run(min(last, self._windows[self._window + 1][1]))
+            self.refuse_not_finite()
+
+    def _open(self, number: int) -> None:
+        """Let the step read the examples of a window of the stream."""
+        X, T, order = self.stream.window(number)
+        dtype, outputs = self.trainer.dtype, self.trainer.sizes[-1]
+        self._sources = x, t = Source(X, dtype), Source(T, dtype, outputs)
+        self._kept, self._window = order, number
+        step, (first, _) = self._step[0], self._windows[number]
+        step["x_gather"], step["x_source"] = x.gather, x.address
+        step["t_gather"], step["t_source"] = t.gather, t.address
+        step["order"] = order.ctypes.data - order.itemsize * first  # examples are counted over the epoch
+
+    def _run(self, last: int) -> None:
         first, begin = self.done, time.perf_counter()
         self._step[0]["from_chunk"], self._step[0]["to_chunk"] = first, last
         assemble(self._arrays["team"])
-        call_on_threads(compiled_epoch().address, self._step, self._arrays["activations"], threads)
+        with ThreadShare(self._choose_threads()) as threads:
+            call_on_threads(compiled_epoch().address, self._step, self._arrays["activations"], threads)
         self._paces[threads] = (time.perf_counter() - begin) / max(1, last - first)
         self.done = last
 

@@ -15,7 +15,6 @@ import operator
 import sys
 
 import llvmlite.binding
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -30,19 +29,7 @@ from numba.extending import (
 )
 
 from fastmlp import formulas
-from fastmlp.cpu.compiling import INNER
-
-
-def host_features() -> set[str]:
-    """The names of the instruction sets that Numba compiles for on this machine."""
-    if numba.config.CPU_FEATURES is not None:
-        flags = numba.config.CPU_FEATURES.split(",")
-    else:
-        flags = llvmlite.binding.get_host_cpu_features().flatten().split(",")
-    features = {flag[1:] for flag in flags if flag.startswith("+")}
-    if not numba.config.ENABLE_AVX:
-        features = {name for name in features if not name.startswith("avx")}
-    return features
+from fastmlp.cpu.compiling import INNER, host_features
 
 
 def tile_shape(features: set[str], machine: str) -> tuple[int, int, int]:

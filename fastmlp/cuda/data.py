@@ -108,12 +108,17 @@ class Data:
         on the device.
     ordered : bool
         Whether a pass has an order of its own.
+    stream : Stream, optional
+        Where the windows come from, in place of X and T, which are examples of its kind.
     """
 
     def __init__(
-        self, X: Any, T: Any, weights: Any, offsets: Any, real: np.dtype, bounds: Sequence[int], ordered: bool
-    ):
-        self.X, self.T, self.weights, self.offsets = X, T, weights, offsets
+        self, X: Any, T: Any, weights: Any, offsets: Any, real: np.dtype, bounds: Sequence[int], ordered: bool,
+        stream: Any = None,
+    ):  # fmt: skip
+        self.X, self.T, self.weights, self.offsets, self.source = X, T, weights, offsets, stream
+        if stream is not None and is_sparse(X):
+            raise ValueError("the chunks of X are sparse; a GPU takes dense chunks only: try device='cpu'")
         if is_sparse(X) and not X.has_canonical_format:
             self.X = X.copy()
             self.X.sum_duplicates()  # a row's entries are written at once
@@ -121,7 +126,7 @@ class Data:
             stored = getattr(self.X, "nnz", "no")
             raise ValueError(f"X has {X.shape[0]} rows and {stored} stored values; a GPU takes fewer than 2^31 of each")
         self.columns = Columns.of(self.X, T, weights, offsets, np.dtype(real))
-        self.resident, self.bounds, self.ordered = len(bounds) == 2, bounds, ordered
+        self.resident, self.bounds, self.ordered = len(bounds) == 2 and stream is None, bounds, ordered
         self.order: np.ndarray | None = None
         if self.resident:
             self.arrays = [self._empty(X.shape[0], getattr(self.X, "nnz", 0), ordered)]
@@ -180,6 +185,8 @@ class Data:
 
     def begin(self, order: np.ndarray | None, stream: Any) -> None:
         """Take the order of the next pass, behind what is on the stream."""
+        if self.source is not None:
+            self._loaded = [-1, -1]
         if not self.ordered:
             return
         assert order is not None
@@ -223,17 +230,21 @@ class Data:
                 target[place : place + values.size] = values.ravel()
             filled[name] = max(filled[name], place + values.size)
 
-        X = self.X[rows]
+        if self.source is None:
+            X, T = self.X[rows], None if self.T is None else self.T[rows]
+        else:
+            X, T, order = self.source.window(number)
+            X, T = X[order], T[order]
         if columns.x_kind == SPARSE:
             keep("reals", reals, 0, X.data)
             keep("integers", integers, arrays.places["indptr"], X.indptr)
             keep("integers", integers, arrays.places["columns"], X.indices)
         else:
             keep("bytes" if columns.x_kind == BYTES else "reals", octets if columns.x_kind == BYTES else reals, 0, X)
-        if self.T is not None and columns.t_kind == LABELS:
-            keep("integers", integers, arrays.places["labels"], self.T[rows])
-        elif self.T is not None:
-            keep("reals", reals, arrays.places["targets_data"], self.T[rows])
+        if T is not None and columns.t_kind == LABELS:
+            keep("integers", integers, arrays.places["labels"], T)
+        elif T is not None:
+            keep("reals", reals, arrays.places["targets_data"], T)
         for place, values in ((0, self.weights), (arrays.places["offsets"], self.offsets)):
             if values is not None:
                 keep("weights", weights, place, values[rows])

@@ -15,6 +15,7 @@ from fastmlp.cuda.launch import Launch, machine
 from fastmlp.cuda.layout import CHUNK_ROWS, PREDICT, STEP, Plan, layout, plan
 from fastmlp.cuda.reduction import largest_difference
 from fastmlp.inputs import not_finite_error
+from fastmlp.streaming import Stream
 
 MOST_MOMENTS = 2
 SETTINGS = ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay", "max_norm")
@@ -137,12 +138,12 @@ class Trainer(TrainerBase):
         where = machine()
         return plan(self.sizes, self.activation, self.output, self.real, rows, chunks_each, rule, clip, where)
 
-    def chunks_at_once(self, X, T, weights, offsets, chunk_rows: int, chunks: int, needed: int) -> int:
-        """How many chunks of examples fit on the device beside so many bytes: all, or as many as fit twice."""
+    def chunks_at_once(self, m: int, X, T, weights, offsets, chunk_rows: int, chunks: int, needed: int) -> int:
+        """How many chunks of m examples like X fit on the device beside so many bytes: all, or as many as fit twice."""
         free = _data.free_bytes()
         left = _data.SHARE * free - needed
         row = _data.Columns.of(X, T, weights, offsets, self.dtype).row_bytes
-        if X.shape[0] * row <= left:
+        if m * row <= left:
             return chunks
         if left < 2 * row * chunk_rows:
             raise MemoryError(
@@ -191,7 +192,7 @@ class Trainer(TrainerBase):
         each = rows * (1 if largest else n_out)
         needed = (todo.room + 2 * each + self._model.size) * self.dtype.itemsize
         chunks = -(-m // rows)
-        fitting = self.chunks_at_once(X, None, None, None, rows, chunks, needed)
+        fitting = self.chunks_at_once(m, X, None, None, None, rows, chunks, needed)
         bounds = [*range(0, m, fitting * rows), m]
         at_once = min(fitting, 16)  # chunks whose outputs are kept on the device
         step = make_step(
@@ -241,8 +242,12 @@ class Epochs(EpochsBase):
     def __init__(self, trainer: Trainer, X, T, sample_weight, settings, batch_size, order=None, loss_offsets=None):
         self.trainer, self.X, self.T = trainer, X, T
         self._shuffles = isinstance(order, str)
-        self._order = np.empty(X.shape[0], np.int64) if self._shuffles else order
-        self.m = m = X.shape[0] if order is None or self._shuffles else len(order)
+        m = X.shape[0]
+        self.stream = X if isinstance(X, Stream) else None
+        if self.stream is not None:  # it has the order
+            (X, T), order = self.stream.like, None
+        self._order = np.empty(m, np.int64) if self._shuffles and self.stream is None else order
+        self.m = m = m if order is None or self._shuffles else len(order)
         rule, max_norm = RULES[settings["rule"]], settings.get("max_norm")
         self._rule, self._settings, self._weight, self._batch_size = rule, settings, sample_weight, batch_size
         looks_only = settings["rule"] in ("store", "evaluate")
@@ -256,7 +261,9 @@ class Epochs(EpochsBase):
             self.chunks_each *= 2
         self.minibatches = -(-m // batch_size)
         self.chunks = self.minibatches * self.chunks_each
-        self._at_once = trainer.chunks_at_once(X, T, sample_weight, loss_offsets, chunk_rows, self.chunks, needed)
+        self._at_once = trainer.chunks_at_once(m, X, T, sample_weight, loss_offsets, chunk_rows, self.chunks, needed)
+        if self.stream is not None and self.stream.window_rows < m:
+            self._at_once = max(1, min(self._at_once, self.stream.window_rows // chunk_rows))
         firsts = np.arange(0, self.chunks, self._at_once)
         begins = firsts // self.chunks_each * batch_size + firsts % self.chunks_each * chunk_rows
         bounds = [*np.minimum(begins, m).tolist(), m]
@@ -270,7 +277,8 @@ class Epochs(EpochsBase):
             second=2 * trainer.layout.parameters, l2=trainer.l2, lowest_loss=trainer.loss_limits[0],
             highest_loss=trainer.loss_limits[1], **todo.places, **{n: settings.get(n) or 0.0 for n in SETTINGS},
         )  # fmt: skip
-        self._data = _data.Data(X, T, sample_weight, loss_offsets, trainer.dtype, bounds, self._order is not None)
+        ordered = self._order is not None
+        self._data = _data.Data(X, T, sample_weight, loss_offsets, trainer.dtype, bounds, ordered, self.stream)
         update_step(step, self._data.fields())
         self.launch = Launch(todo, trainer.real, trainer._model, step, more_sums=2 * self.minibatches)
         self._seconds_a_chunk = max(todo.seconds, 1e-7)
@@ -281,7 +289,9 @@ class Epochs(EpochsBase):
         """Start a pass; each looks for numbers in X and T that are not finite, whatever `check` says."""
         step = self.launch.step
         update_step(step, {"learning_rate": learning_rate, "dropout_seed": dropout_seed})
-        if self._shuffles:
+        if self.stream is not None:
+            self.stream.begin(self._data.bounds, order_seed if self._shuffles else None)
+        elif self._shuffles:
             shuffle = callable_at(compiled_shuffle().address, 3)
             shuffle(self._order.ctypes.data, self.m, order_seed)
         self._data.begin(self._order, self.launch.stream)

@@ -1,0 +1,528 @@
+"""Models and trainings in files: save, load, and checkpoints that a training is resumed from.
+
+A file is in the safetensors format (https://github.com/huggingface/safetensors): arrays by name, and text. Nothing in
+it is code, and nothing is executed when it is read. The text has these entries:
+
+    format    "fastmlp"
+    version   "1": of what is described here
+    kind      "Network", "MLPClassifier", "MLPRegressor", "TableModel" or a checkpoint of one
+    values    JSON: settings, counters, curves, the states of random generators
+    digest    SHA-256 of all the rest, so that a damaged file is told from a sound one
+
+Arrays are named weights.0, biases.0, weights.1, ... (n_in, n_out) and (n_out,); the optimizer's state
+moments.0.weights.0, ...
+"""
+
+import hashlib
+import json
+import os
+import threading
+import warnings
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastmlp import devices, optimizers
+from fastmlp.network import Network
+
+FORMAT, VERSION = "fastmlp", "1"
+BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
+NETWORK_SETTINGS = ("sizes", "activation", "output", "loss", "l2", "init", "dtype", "precision", "dropout")
+FUNCTION = "a function"  # in place of a setting that is one, where settings are compared
+Arrays = dict[str, np.ndarray]
+Values = dict[str, Any]
+
+
+# ---- files ---------------------------------------------------------------------------------------------------------
+
+
+def _digest(text: dict[str, str], arrays: Arrays) -> str:
+    digest = hashlib.sha256(json.dumps([text[name] for name in ("format", "version", "kind", "values")]).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(np.ascontiguousarray(array).data if array.size else b"")
+    return digest.hexdigest()
+
+
+def write(path: str | os.PathLike[str], kind: str, values: Values, arrays: Arrays) -> None:
+    """Write a file, or leave the one that is there: it is replaced when the new one is whole and on the disk."""
+    from safetensors.numpy import save as to_bytes
+
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    text = {"format": FORMAT, "version": VERSION, "kind": kind, "values": json.dumps(values)}
+    content = to_bytes(arrays, {**text, "digest": _digest(text, arrays)})
+    target = Path(os.path.realpath(path))
+    part = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    if hasattr(os, "O_DIRECTORY"):  # so that the new name outlasts a power failure
+        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read(path: str | os.PathLike[str]) -> tuple[str, Values, Arrays]:
+    """Kind, values and arrays of a file.
+
+    Raises
+    ------
+    OSError
+        When there is no such file, or it cannot be read.
+    ValueError
+        When it is not a file of fastmlp's, is damaged, or of a later version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    open(path, "rb").close()  # names what is wrong with a file that cannot be opened
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = file.metadata() or {}
+            if text.get("format") != FORMAT:
+                raise ValueError(f"{os.fspath(path)} was not written by fastmlp")
+            if text.get("version") != VERSION:
+                found = text.get("version")
+                raise ValueError(
+                    f"{os.fspath(path)} is of version {found} of fastmlp's format; version {VERSION} is known here: "
+                    "try a newer fastmlp"
+                )
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if text["digest"] != _digest(text, arrays):
+                raise ValueError(f"{os.fspath(path)} is damaged: what it holds does not match its digest")
+            return text["kind"], json.loads(text["values"]), arrays
+    except (SafetensorError, KeyError, UnicodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{os.fspath(path)} is damaged, or was not written by fastmlp: {error}") from None
+
+
+# ---- values that JSON does not have --------------------------------------------------------------------------------
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers, tuples and arrays as JSON has them."""
+    if isinstance(value, np.ndarray):
+        return {"array": value.tolist(), "dtype": value.dtype.str}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _arrays_again(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {"array", "dtype"}:
+            return np.array(value["array"], value["dtype"])
+        return {name: _arrays_again(item) for name, item in value.items()}
+    return value
+
+
+def rng_values(rng: Any) -> Values:
+    """The state of a Generator or RandomState, for JSON."""
+    legacy = isinstance(rng, np.random.RandomState)
+    return {"legacy": legacy, "state": _plain(rng.get_state(legacy=False) if legacy else rng.bit_generator.state)}
+
+
+def rng_from(values: Values) -> Any:
+    """The Generator or RandomState that had this state."""
+    state = _arrays_again(values["state"])
+    if state["bit_generator"] not in BIT_GENERATORS:
+        raise ValueError(f"the bit generator is {state['bit_generator']!r}; {', '.join(BIT_GENERATORS)} are allowed")
+    bit_generator = getattr(np.random, state["bit_generator"])()
+    if not values["legacy"]:
+        bit_generator.state = state
+        return np.random.Generator(bit_generator)
+    rng = np.random.RandomState(bit_generator)
+    rng.set_state(state)
+    return rng
+
+
+def set_rng(rng: Any, values: Values) -> Any:
+    """Give a generator, which others may share, a state; returns it, or a new one where it is of another kind."""
+    found = rng_from(values)
+    if isinstance(rng, np.random.RandomState) and isinstance(found, np.random.RandomState):
+        state = found.get_state(legacy=False)
+        if rng.get_state(legacy=False)["bit_generator"] == state["bit_generator"]:
+            rng.set_state(state)
+            return rng
+    elif isinstance(rng, np.random.Generator) and isinstance(found, np.random.Generator):
+        if type(rng.bit_generator) is type(found.bit_generator):
+            rng.bit_generator.state = found.bit_generator.state
+            return rng
+    return found
+
+
+# ---- networks ------------------------------------------------------------------------------------------------------
+
+
+def layer_arrays(parameters: Any, prefix: str = "") -> Arrays:
+    """Weights and biases, given as a pair, by name."""
+    weights, biases = parameters
+    named = {f"{prefix}weights.{l}": W for l, W in enumerate(weights)}
+    return named | {f"{prefix}biases.{l}": b for l, b in enumerate(biases)}
+
+
+def layers_from(arrays: Arrays, prefix: str = "") -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The weights and biases that `layer_arrays` has named."""
+    count = sum(name.startswith(f"{prefix}weights.") for name in arrays)
+    weights, biases = ([arrays[f"{prefix}{kind}.{l}"] for l in range(count)] for kind in ("weights", "biases"))
+    return weights, biases
+
+
+def moment_arrays(moments: Any, prefix: str = "") -> Arrays:
+    """An optimizer's state by name."""
+    return {
+        name: array
+        for n, moment in enumerate(moments)
+        for name, array in layer_arrays(moment, f"{prefix}moments.{n}.").items()
+    }
+
+
+def moments_from(arrays: Arrays, prefix: str = "") -> list[Any]:
+    """The optimizer's state that `moment_arrays` has named."""
+    places = {name[len(prefix) :].split(".")[1] for name in arrays if name.startswith(f"{prefix}moments.")}
+    return [layers_from(arrays, f"{prefix}moments.{n}.") for n in range(len(places))]
+
+
+def network_settings(network: Network) -> Values:
+    """The settings of a network that its training depends on, for JSON."""
+    return {name: _plain(getattr(network, name)) for name in NETWORK_SETTINGS}
+
+
+def optimizer_values(optimizer: Any) -> Values | None:
+    """An optimizer's class and settings, for JSON; a function is named as such."""
+    if optimizer is None:
+        return None
+    named = {field.name: getattr(optimizer, field.name) for field in fields(optimizer)}
+    settings = {name: FUNCTION if callable(value) else _plain(value) for name, value in named.items()}
+    return {"name": type(optimizer).__name__, **settings}
+
+
+def training_state(network: Network, prefix: str = "") -> tuple[Values, Arrays]:
+    """What training changes in a network, but for the generator."""
+    trainer = network._trainer
+    values = {"optimizer": optimizer_values(network._optimizer), "updates": network._updates, "epochs": network._epochs}
+    arrays = layer_arrays(trainer.parameters(), prefix) | moment_arrays(trainer.moments(), prefix)
+    return values, arrays
+
+
+def put_training_state(network: Network, values: Values, arrays: Arrays, optimizer: Any, prefix: str = "") -> None:
+    """Go to the state that `training_state` has found, which was `optimizer`'s."""
+    network._trainer.set_parameters(*layers_from(arrays, prefix))
+    network._trainer.set_moments(moments_from(arrays, prefix))
+    network._optimizer = None if values["optimizer"] is None else optimizer
+    network._updates, network._epochs = values["updates"], values["epochs"]
+
+
+def network_values(network: Network) -> tuple[Values, Arrays]:
+    """All of a network."""
+    with network._lock:
+        state, arrays = training_state(network)
+        values = {**network_settings(network), "device": network._wanted_device}
+        return {**values, "state": state, "rng": rng_values(network._rng)}, arrays
+
+
+def _pack_network(network: Network) -> tuple[Values, Arrays]:
+    values, arrays = network_values(network)
+    optimizer = values["state"]["optimizer"]
+    if optimizer is not None and FUNCTION in optimizer.values():
+        _warn_of_function("learning_rate", "the optimizer starts anew when a loaded network is trained")
+    return values, arrays
+
+
+def _unpack_network(values: Values, arrays: Arrays) -> Network:
+    device = values["device"]
+    problem = devices.cuda_problem() if device == "cuda" else None
+    if problem is not None:
+        warnings.warn(f"a network of a GPU goes on on the CPU: {problem.message}", RuntimeWarning, stacklevel=4)
+        device = "cpu"
+    network = Network(**{name: values[name] for name in NETWORK_SETTINGS}, device=device, random_state=0)
+    weights, biases = layers_from(arrays)
+    network.weights, network.biases = weights, biases  # with their checks
+    named, optimizer = values["state"]["optimizer"], None
+    if named is not None and FUNCTION not in named.values():
+        allowed = ("GradientDescent", "SGD", "Adam", "LBFGS")
+        if named["name"] not in allowed:
+            raise ValueError(f"the optimizer is {named['name']!r}; {', '.join(allowed)} are allowed")
+        settings = {name: value for name, value in named.items() if name != "name"}
+        optimizer = getattr(optimizers, named["name"])(**settings)
+    put_training_state(network, values["state"], arrays, optimizer)
+    network._rng = rng_from(values["rng"])
+    return network
+
+
+def _warn_of_function(name: str, consequence: str) -> None:
+    message = f"{name} is a function, which a file without code cannot hold: {consequence}"
+    warnings.warn(message, UserWarning, stacklevel=4)
+
+
+# ---- estimators ----------------------------------------------------------------------------------------------------
+
+COUNTERS = ("n_iter_", "t_", "_no_improvement_count")
+CURVES = ("loss_curve_", "validation_scores_", "validation_curve_")
+LOSSES = ("loss_", "best_loss_", "best_validation_score_")
+SHAPE = ("n_layers_", "n_outputs_", "n_features_in_", "out_activation_", "feature_names_in_", "classes_")
+
+
+def parameter_values(estimator: Any) -> Values:
+    """An estimator's parameters, for JSON; tuples, dictionaries and generators are marked as such."""
+    return {name: _parameter(value) for name, value in estimator.get_params(deep=False).items()}
+
+
+def _parameter(value: Any) -> Any:
+    if isinstance(value, np.random.RandomState):
+        return {"rng": rng_values(value)}
+    if isinstance(value, tuple):
+        return {"tuple": _plain(value)}
+    if isinstance(value, dict):
+        return {"pairs": [_plain(pair) for pair in value.items()]}
+    return FUNCTION if callable(value) else _plain(value)
+
+
+def _parameter_from(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "rng" in value:
+        return rng_from(value["rng"])
+    if "tuple" in value:
+        return tuple(value["tuple"])
+    return dict(value["pairs"]) if "pairs" in value else _arrays_again(value)
+
+
+def fitted_values(estimator: Any) -> Values:
+    """The counters and curves of a fit, as far as there are any, for JSON."""
+    names = (*COUNTERS, *CURVES, *LOSSES)
+    return {name: _plain(getattr(estimator, name)) for name in names if hasattr(estimator, name)}
+
+
+def _pack_estimator(estimator: Any) -> tuple[Values, Arrays]:
+    parameters = parameter_values(estimator)
+    for name, value in list(parameters.items()):
+        if value == FUNCTION:
+            _warn_of_function(name, "a loaded estimator has the default in its place")
+            del parameters[name]
+    values: Values = {"parameters": parameters}
+    arrays: Arrays = {}
+    if hasattr(estimator, "coefs_"):
+        values["fitted"] = fitted_values(estimator)
+        values["shape"] = {name: _plain(getattr(estimator, name)) for name in SHAPE if hasattr(estimator, name)}
+        arrays = layer_arrays((estimator.coefs_, estimator.intercepts_))
+        binarizer, state = getattr(estimator, "_label_binarizer", None), estimator._optimizer
+        if binarizer is not None:
+            values["targets"] = {"y_type": binarizer.y_type_, "sparse": bool(binarizer.sparse_input_)}
+        if state is not None:
+            values["optimizer"] = state.values()
+            arrays |= moment_arrays(state.moments())
+    try:
+        json.dumps(values)
+    except TypeError as error:
+        raise TypeError(f"{type(estimator).__name__} holds what a file without code cannot: {error}") from None
+    return values, arrays
+
+
+def _unpack_estimator(kind: str, values: Values, arrays: Arrays) -> Any:
+    import fastmlp.estimators as estimators
+    from fastmlp.fitting import OptimizerState
+
+    parameters = {name: _parameter_from(value) for name, value in values["parameters"].items()}
+    estimator = getattr(estimators, kind)(**parameters)
+    if "fitted" not in values:
+        return estimator
+    for name in SHAPE:
+        if name in values["shape"]:
+            setattr(estimator, name, _arrays_again(values["shape"][name]))
+    for name in (*COUNTERS, *CURVES, *LOSSES):
+        if name in values["fitted"]:
+            setattr(estimator, name, values["fitted"][name])
+    estimator.coefs_, estimator.intercepts_ = layers_from(arrays)
+    estimator._sizes()  # refuses weights that do not fit together
+    if "targets" in values:
+        from sklearn.preprocessing import LabelBinarizer
+
+        binarizer = estimator._label_binarizer = LabelBinarizer()
+        binarizer.classes_ = estimator.classes_
+        binarizer.y_type_, binarizer.sparse_input_ = values["targets"]["y_type"], values["targets"]["sparse"]
+    estimator._optimizer = None
+    if "optimizer" in values:
+        estimator._optimizer = OptimizerState.of(values["optimizer"], moments_from(arrays))
+    return estimator
+
+
+# ---- save and load -------------------------------------------------------------------------------------------------
+
+
+def pack(model: Any) -> tuple[str, Values, Arrays]:
+    """Kind, values and arrays of a model; see `save`."""
+    kind = type(model).__name__
+    if type(model) is Network:
+        return kind, *_pack_network(model)
+    if type(model).__module__ == "fastmlp.estimators":
+        return kind, *_pack_estimator(model)
+    if type(model).__module__ == "fastmlp.tables":
+        return kind, *model.pack()
+    raise TypeError(f"model is {kind}; Network, MLPClassifier and MLPRegressor are allowed")
+
+
+def unpack(kind: str, values: Values, arrays: Arrays) -> Any:
+    """The model that has been packed; see `load`."""
+    try:
+        if kind == "Network":
+            return _unpack_network(values, arrays)
+        if kind == "Network checkpoint":
+            return _unpack_network(values["network"], arrays)
+        if kind in ("MLPClassifier", "MLPRegressor"):
+            return _unpack_estimator(kind, values, arrays)
+        if kind == "TableModel":
+            from fastmlp.tables import TableModel
+
+            return TableModel.unpack(values, arrays)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"what a {kind} needs is missing or wrong: {error!r}") from error
+    if kind.endswith(" checkpoint"):
+        raise ValueError(f"it is a {kind}; pass it to fit as checkpoint=")
+    raise ValueError(f"it holds a {kind}, which this fastmlp does not know")
+
+
+def save(model: Any, path: str | os.PathLike[str]) -> None:
+    """Write a model to a file, in one piece or not at all: a file that is there is replaced when the new one is whole.
+
+    The file has the weights, the settings, the optimizer's state and, of a Network, that of the random generator, so
+    that training goes on with the same bits after `load`. It is a safetensors file without code; `fastmlp.persistence`
+    says what is in it. A setting that is a function (a schedule, a scorer) is left out, with a warning.
+
+    Parameters
+    ----------
+    model : Network, MLPClassifier, MLPRegressor, or the TableModel of the command line
+    path : path-like
+
+    Raises
+    ------
+    TypeError
+        When the model is something else, or holds what a file cannot.
+    OSError
+        When the file cannot be written; one that was there is left as it was.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import fastmlp
+    >>> net = fastmlp.Network([4, 8, 3], random_state=0)
+    >>> path = os.path.join(tempfile.mkdtemp(), "net.fastmlp")
+    >>> fastmlp.save(net, path)
+    >>> X = np.ones((5, 4))
+    >>> bool((fastmlp.load(path).forward(X) == net.forward(X)).all())
+    True
+    """
+    write(path, *pack(model))
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """The model that `save` has written to a file, or the network whose training has left a checkpoint there.
+
+    Nothing in the file is executed. A network of a GPU comes back on the CPU, with a warning, where there is no GPU.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    model : Network, MLPClassifier, MLPRegressor or TableModel
+
+    Raises
+    ------
+    OSError
+        When there is no such file, or it cannot be read.
+    ValueError
+        When it was not written by `save`, is damaged, or of a later version of the format.
+    """
+    packed = read(path)
+    try:
+        return unpack(*packed)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)} cannot be loaded: {error}") from error
+
+
+# ---- checkpoints ---------------------------------------------------------------------------------------------------
+
+
+class Checkpoint:
+    """The file that a training is written to after every few epochs, and resumed from.
+
+    Parameters
+    ----------
+    path : path-like
+    every : int >= 1
+        Epochs from one writing to the next.
+    kind : str
+        Of what is trained.
+    run : dict
+        What the training depends on; a file of another run is refused.
+
+    Raises
+    ------
+    ValueError
+        When `every` or `path` is wrong.
+    """
+
+    def __init__(self, path: Any, every: Any, kind: str, run: Values):
+        if not isinstance(path, (str, os.PathLike)):
+            raise ValueError(f"checkpoint is {path!r}; None or the path of a file is allowed")
+        if isinstance(every, bool) or not isinstance(every, (int, np.integer)) or every < 1:
+            raise ValueError(f"checkpoint_every is {every!r}; an integer >= 1 is allowed")
+        self.path, self.every = Path(os.path.realpath(path)), int(every)
+        if self.path.is_dir() or not self.path.parent.is_dir():
+            reason = "a folder" if self.path.is_dir() else "in no folder that there is"
+            raise ValueError(f"checkpoint is {os.fspath(path)!r}, {reason}; the path of a file is allowed")
+        if not os.access(self.path.parent, os.W_OK):
+            raise ValueError(f"checkpoint is {os.fspath(path)!r}; the folder cannot be written to")
+        self.kind, self.run = f"{kind} checkpoint", json.loads(json.dumps(_plain(run)))
+        for left in self.path.parent.glob(f".{self.path.name}.*.part"):  # by a process that was killed
+            left.unlink(missing_ok=True)
+
+    def read(self) -> tuple[Values, Arrays] | None:
+        """What was written last, by a run like this one; None when there is nothing yet.
+
+        Raises
+        ------
+        ValueError
+            When the file is damaged, or of another run.
+        """
+        if not self.path.exists():
+            return None
+        kind, values, arrays = read(self.path)
+        if kind != self.kind:
+            raise ValueError(f"{self.path} is a {kind}, not a {self.kind}; take another file")
+        found, own = values["run"], self.run
+        names = [*own, *(name for name in found if name not in own)]
+        other = [f"{n} was {found.get(n)} and is {own.get(n)}" for n in names if found.get(n) != own.get(n)]
+        if other:
+            raise ValueError(
+                f"{self.path} is a checkpoint of another run: {'; '.join(other)}. Take another file, or the settings "
+                "and data that it was written with"
+            )
+        return values, arrays
+
+    def write(self, values: Values, arrays: Arrays) -> None:
+        """Replace the file; a disk that is full, or gone, is warned of, and the training goes on."""
+        try:
+            write(self.path, self.kind, {**_plain(values), "run": self.run}, arrays)
+        except OSError as error:
+            warnings.warn(
+                f"the checkpoint {self.path} could not be written ({error.strerror or error}); training goes on, and "
+                "the one written before stands",
+                RuntimeWarning,
+                stacklevel=2,
+            )
