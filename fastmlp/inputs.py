@@ -46,10 +46,15 @@ def check_tables(X: Any, name: str) -> None:
     """Refuse a sparse matrix whose tables point beyond what is stored: SciPy and the kernels would follow them."""
     if not hasattr(X, "check_format"):
         return
+    if X.ndim != 2:
+        raise ValueError(f"{name} is a sparse array of shape {X.shape}; one of two dimensions is allowed")
     try:
         X.check_format(full_check=True)
     except ValueError as error:
         raise ValueError(f"{name} is no valid sparse matrix: {error}") from None
+    indptr = getattr(X, "indptr", np.empty(0))
+    if np.any(indptr[1:] < indptr[:-1]):  # which SciPy does not look at where the last one is 0
+        raise ValueError(f"{name} is no valid sparse matrix: indptr must be a non-decreasing sequence")
 
 
 def as_examples(X: Any, columns: int, name: str = "X", rows: int | None = None) -> Any:

@@ -164,7 +164,7 @@ class Network:
         try:
             found = tuple(sizes)
             right = len(found) >= 2 and all(int(n) == n >= 1 and not isinstance(n, bool) for n in found)
-        except (TypeError, ValueError, OverflowError):
+        except Exception:  # whatever int() of what is no number raises
             right = False
         if not right:
             raise ValueError(f"sizes is {sizes!r}; at least two integers >= 1, the widths of the layers, are allowed")
