@@ -36,9 +36,11 @@ from fastmlp.fitting import (
     fit_minibatches,
     r_squared,
 )
-from fastmlp.inputs import NUMBERS, check_tables
+from fastmlp.inputs import NUMBERS, check_tables, fingerprint
+from fastmlp.training import check_every
 
 DEFAULT_ALPHA = 1e-4
+AGAINST_DIVERGENCE = "Try inputs scaled to about -1 ... 1, a smaller learning_rate_init, or max_gradient_norm."
 FEW_ROWS = 256  # so few that laying out the weights would take longer than they save
 # What validation leaves as it is, of the numbers that the kernels read; the first is what others become.
 KEPT = [np.dtype(name) for name in "float64 float32 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()]
@@ -132,6 +134,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
         given = X, y, sample_weight
         before = dict(vars(self)) if before is None else before
         with self._as_it_was(before):
+            check_every(checkpoint_every)
             sizes = self.hidden_layer_sizes
             hidden = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
             if np.any(np.array(hidden) <= 0):
@@ -154,9 +157,12 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64) if first else self._dtype()
             layers = [X.shape[1], *(int(n) for n in hidden), self.n_outputs_]
             self._random_state = check_random_state(self.random_state)
-            of_data = {"X": X.shape, "y": y.shape, "outputs": n_outputs, "sample_weight": sample_weight is not None}
-            of_data |= {"classes": getattr(self, "classes_", None), "eval_set": _shapes(eval_set)}
-            progress = Progress.of(self, checkpoint, checkpoint_every, of_data)
+            progress = None
+            if checkpoint is not None:
+                of_data = {"X": X.shape, "y": y.shape, "classes": getattr(self, "classes_", None)}
+                of_data |= {"hash of some rows": [fingerprint(X), fingerprint(T)], "eval_set": _shapes(eval_set)}
+                of_data["sample_weight"] = None if sample_weight is None else fingerprint(sample_weight)
+                progress = Progress.of(self, checkpoint, checkpoint_every, of_data)
             if first:
                 self._initialize(layers, dtype)
             if progress is not None:
@@ -186,9 +192,18 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
                     validation.best = [W.copy() for W in self.coefs_], [b.copy() for b in self.intercepts_]
                 l2 = self.alpha if by_example else self.l2
                 trainer = self._trainer(dtype, l2, by_example, examples.m, incremental)
+                begun_with = None if validation is None else validation.best
                 fit_minibatches(self, trainer, examples, incremental, validation, report, progress)
-                if validation is not None and validation.best is not None:
-                    trainer.set_parameters(*validation.best)
+                best = None if validation is None else validation.best
+                if best is not None and (trainer.is_finite() or best is not begun_with):
+                    if not trainer.is_finite():
+                        warnings.warn(
+                            f"Training diverged in epoch {self.n_iter_}; the weights are those with the best "
+                            f"validation score before. {AGAINST_DIVERGENCE}",
+                            RuntimeWarning,
+                            stacklevel=5,
+                        )
+                    trainer.set_parameters(*best)
             weights, biases = trainer.parameters()
         with np.errstate(over="ignore"):
             weights, biases = ([a.astype(dtype, copy=False) for a in arrays] for arrays in (weights, biases))
@@ -197,8 +212,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             self._optimizer = None
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
-                "preprocessed. The weights are those from before; try inputs scaled to about -1 ... 1, a smaller "
-                "learning_rate_init, or max_gradient_norm."
+                f"preprocessed. The weights are those from before. {AGAINST_DIVERGENCE}"
             )
         self.coefs_, self.intercepts_ = weights, biases
         if context is not None:
@@ -441,7 +455,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             A file that the fit is written to, in one piece or not at all, and resumed from where it is there already:
             the same call again, after a crash or Ctrl-C, ends with the same bits as an undisturbed one ("lbfgs"
             restarts its memory), a finished fit is loaded and returned at once, a larger max_iter goes on. A file of
-            other parameters, or of data of other shapes, is a ValueError.
+            other parameters, or of other data (by their shapes and some of their rows), is a ValueError.
         checkpoint_every : int >= 1, default=1
             Epochs from one writing to the next.
 

@@ -159,10 +159,8 @@ class Progress:
         self.finished = False
 
     @classmethod
-    def of(cls, estimator: Any, path: Any, every: Any, data: dict[str, Any]) -> "Progress | None":
-        """That of a fit to data of these shapes; a file of another fit is refused."""
-        if path is None:
-            return None
+    def of(cls, estimator: Any, path: Any, every: Any, data: dict[str, Any]) -> "Progress":
+        """That of a fit to these data; a file of another fit is refused."""
         left_out = ["verbose", "n_threads", "device", "warm_start"]
         if not isinstance(estimator.learning_rate, str) or estimator.learning_rate != "cosine":
             left_out.append("max_iter")

@@ -1,5 +1,6 @@
 """What X, T and sample_weight may be: refused with an error that names the argument, or taken as they are."""
 
+import hashlib
 import math
 from typing import Any
 
@@ -125,6 +126,14 @@ def _check_probabilities(T: np.ndarray, sums_to_one: bool, name: str) -> None:
                 raise ValueError(
                     f"row {begin + worst} of {name} sums to {sums[worst]:.6g}; softmax allows rows that sum to 1"
                 )
+
+
+def fingerprint(data: Any) -> str:
+    """A hash of the shape and of some rows of an array or CSR matrix, whatever their dtype."""
+    rows = np.unique(np.linspace(0, max(0, data.shape[0] - 1), 64).astype(np.int64))[: data.shape[0]]
+    some = data[rows].toarray() if is_sparse(data) else np.asarray(data[rows])
+    some = some.astype(np.float64) if some.dtype.kind in "biuf" else some.astype(str)
+    return hashlib.sha256(repr(data.shape).encode() + np.ascontiguousarray(some).tobytes()).hexdigest()[:16]
 
 
 def as_sample_weight(sample_weight: Any, rows: int, name: str = "sample_weight") -> np.ndarray | None:

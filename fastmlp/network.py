@@ -496,7 +496,7 @@ class Network:
             goes on from it, and `epochs` is the number of all epochs: the same call again, after a crash, Ctrl-C or a
             power failure, ends with the same bits as an undisturbed one (L-BFGS restarts its memory); a finished
             training is loaded and returned at once; with more epochs it goes on, unless tol, patience or a callback has
-            ended it. X and T must be the same again: their shapes are compared, their numbers are not. `fastmlp.load`
+            ended it. X and T must be the same again: their shapes and some of their rows are compared. `fastmlp.load`
             makes a network of the file.
         checkpoint_every : int >= 1, default=1
             Epochs from one writing to the next.

@@ -32,6 +32,7 @@ import numpy as np
 from fastmlp import devices, optimizers
 from fastmlp.network import Network
 from fastmlp.optimizers import MOMENTS
+from fastmlp.training import check_every
 
 FORMAT, VERSION = "fastmlp", "1"
 BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
@@ -93,6 +94,7 @@ def read(path: str | os.PathLike[str]) -> tuple[str, Values, Arrays]:
     """
     from safetensors import SafetensorError, safe_open
 
+    path = os.fspath(path)  # not the number of an open file, which would be closed
     open(path, "rb").close()  # names what is wrong with a file that cannot be opened
     try:
         with safe_open(path, framework="numpy") as file:
@@ -567,8 +569,7 @@ class Checkpoint:
     def __init__(self, path: Any, every: Any, kind: str, run: Values):
         if not isinstance(path, (str, os.PathLike)):
             raise ValueError(f"checkpoint is {path!r}; None or the path of a file is allowed")
-        if isinstance(every, bool) or not isinstance(every, (int, np.integer)) or every < 1:
-            raise ValueError(f"checkpoint_every is {every!r}; an integer >= 1 is allowed")
+        check_every(every)
         self.path, self.every = Path(os.path.realpath(path)), int(every)
         if self.path.is_dir() or not self.path.parent.is_dir():
             reason = "a folder" if self.path.is_dir() else "in no folder that there is"

@@ -88,6 +88,9 @@ class Shards(Sequence[Chunk]):
             if not found:
                 raise ValueError(f"{name} is {os.fspath(data)!r}, which has no .npy files")
             return [path.absolute() for path in found]
+        known = (str, os.PathLike, np.ndarray)
+        if not isinstance(data, Sequence) or not all(isinstance(a, known) or inputs.is_sparse(a) for a in data):
+            raise ValueError(f"{name} is {type(data).__name__}; a folder, or a sequence of files or arrays, is allowed")
         parts = list(data)
         if not parts:
             raise ValueError(f"{name} is empty; at least one file or array is allowed")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp.inputs import not_finite_error
+from fastmlp.inputs import fingerprint, not_finite_error
 from fastmlp.optimizers import LBFGS, SGD, Adam, GradientDescent, Optimizer, moments, rule
 
 if TYPE_CHECKING:
@@ -222,7 +222,6 @@ def train(
         raise ValueError(f"optimizer is {optimizer!r}; a GradientDescent, SGD, Adam or LBFGS object is allowed")
     shuffles = bool(settings.shuffle) and isinstance(optimizer, (SGD, Adam))
     X, T, weight = network._training_data(X, T, sample_weight, shuffles, settings.window)
-    streamed = T is None
     batch_size = _check_batch_size(batch_size, optimizer, X.shape[0])
     _check_counts(epochs, settings)
     if isinstance(optimizer, LBFGS) and network.dropout > 0:
@@ -231,14 +230,7 @@ def train(
         raise RuntimeError("train was called by a callback of a training of the same network, which goes on after it")
     watch = Watch(network, settings)
     network._settle(X.shape[0], batch_size, epochs)
-    of_data: dict[str, Any] = {"X": X.shape, "T": X.t_shape if streamed else T.shape}
-    of_data["sample_weight"] = weight is not None
-    if streamed:
-        of_data |= {"chunks": X.rows, "window": X.window_rows}
-    of_data["validation"] = None if watch.validation is None else [data.shape for data in watch.validation]
-    names = ("shuffle", "tol", "patience")
-    run: dict[str, Any] = {"batch_size": batch_size, **{name: getattr(settings, name) for name in names}, **of_data}
-    watch.resume(run, optimizer, epochs)
+    watch.resume(_run(X, T, weight, batch_size, watch), optimizer, epochs)
     descend = _lbfgs if isinstance(optimizer, LBFGS) else _descend
     with _progress_bar(settings.progress, epochs, X.shape[0], watch.history.n_epochs) as bar:
         try:
@@ -251,6 +243,21 @@ def train(
         finally:
             network._training = False
     return watch.training_ends()
+
+
+def _run(X: Any, T: Any, weight: Any, batch_size: int, watch: Watch) -> dict[str, Any]:
+    """What a training depends on beside the network and the optimizer: a checkpoint of another is refused."""
+    settings, given = watch.settings, watch.validation
+    if settings.checkpoint is None:
+        return {}
+    run = {"batch_size": batch_size, **{name: getattr(settings, name) for name in ("shuffle", "tol", "patience")}}
+    examples, shapes = (X, T), (X.shape, None if T is None else T.shape)
+    if T is None:  # a stream
+        examples, shapes = X.like, (X.shape, X.t_shape)
+        run |= {"chunks": fingerprint(np.array(X.rows)), "window": X.window_rows}
+    run |= {"X": shapes[0], "T": shapes[1], "hash of some rows": [fingerprint(data) for data in examples]}
+    run["sample_weight"] = None if weight is None else fingerprint(weight)
+    return {**run, "validation": None if given is None else [data.shape for data in given]}
 
 
 def _check_batch_size(batch_size: Any, optimizer: Optimizer, m: int) -> int:
@@ -281,12 +288,16 @@ def _check_counts(epochs: Any, settings: Settings) -> None:
             raise ValueError(f"patience is {patience!r}; None or an integer >= 1 is allowed")
         if settings.validation is None:
             raise ValueError(f"patience is {patience} and validation is None; patience needs validation=(X, T)")
-    every = settings.checkpoint_every
-    if isinstance(every, bool) or not isinstance(every, (int, np.integer)) or every < 1:
-        raise ValueError(f"checkpoint_every is {every!r}; an integer >= 1 is allowed")
+    check_every(settings.checkpoint_every)
     if not isinstance(settings.callbacks, Sequence) or not all(map(callable, settings.callbacks)):
         allowed = "a sequence of callables of (network, history)"
         raise ValueError(f"callbacks is {settings.callbacks!r}; {allowed} is allowed")
+
+
+def check_every(every: Any) -> None:
+    """Refuse a number of epochs between checkpoints that is none."""
+    if isinstance(every, bool) or not isinstance(every, (int, np.integer)) or every < 1:
+        raise ValueError(f"checkpoint_every is {every!r}; an integer >= 1 is allowed")
 
 
 def learning_rate_of(schedule: Any, epoch: int) -> float:

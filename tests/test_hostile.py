@@ -103,12 +103,12 @@ def test_divergence_within_an_epoch(make, dtype, short_slices):
     net.train(X, T, optimizer=make(0.001), epochs=1)
 
 
-@pytest.mark.parametrize("solver", ["sgd", "adam", "gd"])
-@pytest.mark.parametrize("again", ["fit", "partial_fit"])
+@pytest.mark.parametrize(
+    ("solver", "again"),
+    [("sgd", "fit"), ("adam", "fit"), ("gd", "fit"), ("sgd", "partial_fit"), ("adam", "partial_fit")],
+)
 def test_divergence_of_estimators(solver, again, short_slices):
     """scikit-learn's error, at once; the weights are finite, and training can go on from them."""
-    if (solver, again) == ("gd", "partial_fit"):
-        pytest.skip("gd has no partial_fit")
     r = np.random.default_rng(0)
     X, y = r.standard_normal((4000, 4)), r.standard_normal(4000)
     estimator = fastmlp.MLPRegressor(
@@ -123,6 +123,23 @@ def test_divergence_of_estimators(solver, again, short_slices):
     if solver != "gd":
         estimator.partial_fit(X, y)
     assert np.isfinite(estimator.predict(X)).all()
+
+
+def test_divergence_with_early_stopping():
+    """An error where no epoch was any good; a warning where the weights of one that was stand."""
+    r = np.random.default_rng(0)
+    X = r.standard_normal((400, 4))
+    y = X @ np.ones(4)
+    settings = {"hidden_layer_sizes": (), "solver": "sgd", "momentum": 0, "early_stopping": True, "random_state": 0}
+    with refused("non-finite", "learning_rate_init"):
+        fastmlp.MLPRegressor(learning_rate_init=1e300, **settings).fit(X, y)
+    late = fastmlp.MLPRegressor(learning_rate=lambda epoch: 1e300 if epoch == 3 else 0.01, tol=0, **settings)
+    with pytest.warns(RuntimeWarning, match="diverged in epoch 4.*best validation score"):
+        late.fit(X, y)
+    three = fastmlp.MLPRegressor(learning_rate=lambda epoch: 0.01, tol=0, max_iter=3, **settings)
+    with pytest.warns(match="Maximum iterations"):
+        three.fit(X, y)
+    assert np.array_equal(late.coefs_[0], three.coefs_[0]) and late.n_iter_ == 4
 
 
 def test_loss_that_overflows_for_a_while():

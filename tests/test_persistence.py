@@ -274,6 +274,9 @@ def test_files_that_are_not_there(tmp_path):
         fastmlp.load(tmp_path / "nothing")
     with pytest.raises(IsADirectoryError):
         fastmlp.load(tmp_path)
+    with pytest.raises(TypeError, match="int"):
+        fastmlp.load(1)  # the number of standard output, which stays open
+    os.fstat(1)
 
 
 # ---- checkpoints of networks ---------------------------------------------------------------------------------------
@@ -412,6 +415,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         "optimizer": {"optimizer": Adam(0.5)},
         "batch_size was 16 and is 17": {"batch_size": 17},
         "X was [83, 7] and is [82, 7]": {"X": X[1:], "T": T[1:]},
+        "hash of some rows": {"X": X + 1},
         "shuffle": {"shuffle": False},
         "tol": {"tol": 0.1},
         "patience": {"patience": 3, "validation": (X, T)},
@@ -440,6 +444,8 @@ def test_arguments_are_checked_before_training(tmp_path):
         for path in (tmp_path / "a", None):
             with refused("checkpoint_every is"):
                 trained(checkpoint=path, checkpoint_every=every)
+            with refused("checkpoint_every is"):
+                fit({}, checkpoint=path, checkpoint_every=every)
 
     class Own(np.random.PCG64):
         pass
@@ -655,6 +661,9 @@ def test_a_fit_of_other_parameters_or_data_is_refused(tmp_path):
     X, y = load_digits(return_X_y=True)
     with refused("another run", "X was [1797, 64] and is [1796, 64]"):
         MLPClassifier((20,), max_iter=8, random_state=3, tol=1e-6).fit(X[1:], y[1:], checkpoint=path)
+    with refused("another run", "hash of some rows"):
+        MLPClassifier((20,), max_iter=8, random_state=3, tol=1e-6).fit(X, y, checkpoint=path)
+    assert persistence.read(path)[1]["fitted"]["n_iter_"] == 8
     with refused("pass it to fit as checkpoint="):
         fastmlp.load(path)
     assert path.read_bytes() == content
