@@ -70,6 +70,7 @@ class Shards(Sequence[Chunk]):
         self._places: list[tuple[int, int, int]] = []  # part, first and last row of each chunk
         for k in range(len(self._X)):
             X, T = self._open(self._X[k]), self._open(self._T[k])
+            inputs.check_tables(X, f"X[{k}]")  # SciPy follows them when it cuts chunks
             rows, names = X.shape[0], (self._name(self._X[k], k, "X"), self._name(self._T[k], k, "T"))
             if X.ndim != 2 or T.ndim not in (1, 2) or T.shape[0] != rows:
                 raise ValueError(f"{names[0]} has shape {X.shape} and {names[1]} has shape {T.shape}; (rows, n_in) "

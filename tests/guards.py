@@ -18,7 +18,7 @@ from unittest import mock
 import numpy as np
 import scipy.sparse
 
-from fastmlp import inputs
+from fastmlp import inputs, streaming
 from fastmlp.cpu import gather, layout, prediction, trainer
 
 WORD = np.frombuffer(0x7FFB7DAD7FC07EAD.to_bytes(8, sys.byteorder), np.uint8)
@@ -98,6 +98,7 @@ class Guards:
         numpy.empty, numpy.zeros = self.empty, self.zeros
         numpy.empty_like = lambda array: self.empty(array.shape, array.dtype)
         numpy.array = lambda *arguments: self.place(np.array(*arguments))
+        numpy.arange = lambda *arguments: self.place(np.arange(*arguments))
 
         def tables(*arguments):
             plan = plain_layout(*arguments)
@@ -105,7 +106,7 @@ class Guards:
 
         plain_layout, plain_step, plain_weight = layout.layout, trainer.make_step, inputs.as_sample_weight
         patches = [
-            *(mock.patch.object(module, "np", numpy) for module in (gather, prediction, trainer)),
+            *(mock.patch.object(module, "np", numpy) for module in (gather, prediction, streaming, trainer)),
             *(mock.patch.object(module, "layout", tables) for module in (layout, prediction)),
             mock.patch.object(trainer, "aligned", self.zeros),
             mock.patch.object(trainer, "make_step", lambda *a, **kw: self.place(plain_step(*a, **kw))),

@@ -194,7 +194,36 @@ def grid_of_estimators(dtype, pages):
                 assert all(np.array_equal(f, e) for f, e in zip(*results))
 
 
-GRIDS = [grid_of_shapes, grid_of_chunks, grid_of_functions, grid_of_kinds, grid_of_estimators]
+def streamed(guards, net, X, T, batch_size):
+    """Trainings on X and T in four chunks, in windows, shuffled and in order: arrays."""
+    if guards:
+        X, T = guards.place(X), guards.place(T)
+    cuts = [0, 1, X.shape[0] // 3, X.shape[0] // 2, X.shape[0]]
+    chunks = [(X[begin:end], T[begin:end]) for begin, end in zip(cuts, cuts[1:])]
+    results = []
+    for window in (TILE_ROWS + 1, X.shape[0]):
+        for optimizer, more in (
+            (RULES["full batch"], {}),
+            (RULES["adam"], {"batch_size": batch_size}),
+            (RULES["clipped"], {"batch_size": batch_size, "shuffle": False}),
+        ):
+            history = net.train(chunks, optimizer=optimizer, epochs=2, window=window, **more)
+            results += [np.array(history.objective), *net.weights, *net.biases]
+            if guards:
+                guards.check()
+    return results
+
+
+def grid_of_streams(dtype, pages):
+    P, settings = panel_of(dtype), {"output": "softmax", "loss": "log_loss", "dtype": dtype}
+    for m, batch_size, sizes in ((TILE_ROWS + 3, 3, [P + 1, 5, P]), (CHUNK_ROWS + 5, CHUNK_ROWS + 1, [1, 3, 2])):
+        X, T = data(network(sizes, **settings), m)
+        sparse = scipy.sparse.csr_array(np.where(X > 0, X, 0))
+        for x, t in ((X, T), (X.astype(np.float16), T.argmax(axis=1)), (sparse, T)):
+            compare(lambda: network(sizes, **settings), x, t, batch_size, pages, streamed)  # noqa: B023
+
+
+GRIDS = [grid_of_shapes, grid_of_chunks, grid_of_functions, grid_of_kinds, grid_of_estimators, grid_of_streams]
 
 
 @pytest.fixture
