@@ -258,6 +258,16 @@ def test_baselines_of_many_rows_are_bounded(good, monkeypatch):
     assert "baselines are fitted on 50 of 120 rows; all are scored here on 20 of 30" in shown
 
 
+@pytest.mark.parametrize("labels", [["0.0", "1.0"], ["0", "1.0"], ["0.0", "0", "1", "1.0"]])
+def test_whole_numbers_however_spelled(good, run, labels):
+    """A table with 1 for 1.0 is scored as any other."""
+    write_csv("t.csv", ["x", "y"], [[i % 4, labels[i % len(labels)]] for i in range(200)])
+    assert "classes: 2 (0, 1)" in good("train", "t.csv", "--epochs", 1)
+    write_csv("new.csv", ["x", "y"], [[i % 4, int(float(labels[i % len(labels)]))] for i in range(200)])
+    scores = [run("predict", "t.fastmlp", name)[2] for name in ("t.csv", "new.csv")]
+    assert scores[0] == scores[1] and scores[0].startswith("score on 200 rows: ") and "0.0000" not in scores[0]
+
+
 def test_other_rows_at_prediction(good, run):
     """Categories never seen, gaps, more columns, classes never seen; ids written with zeros stay text."""
     write_csv("t.csv", ["zip", "x", "y"], [[f"0{i % 4}x"[: 3 - i % 2], i % 8, "ab"[i % 2]] for i in range(40)])
