@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import sys
 import time
@@ -25,6 +26,7 @@ BASELINE_ROWS = 20_000  # that baselines are fitted on at most
 BASELINE_TEST_ROWS = 10_000
 BASELINE_ITERATIONS = 200
 STOPPING_ROWS = 300  # to train on, below which none are set aside: the loss on so few tells too little
+TABLE_ENDING = re.compile(r"(\.(csv|tsv|txt|parquet|pq|npz))?(\.gz)?$", re.IGNORECASE)
 PATIENCE = 20  # epochs without a better loss on them
 
 
@@ -100,7 +102,7 @@ def _silent(*_: Any, **__: Any) -> None:
 def _model_path(args: argparse.Namespace) -> Path:
     """Where the model goes; refused before the training if it could not be written there."""
     if args.out is None:
-        name = "model" if args.data == "-" else Path(args.data).name.split(".")[0] or "model"
+        name = "model" if args.data == "-" else TABLE_ENDING.sub("", Path(args.data).name) or "model"
         path = Path(f"{name}.fastmlp")
     else:
         path = Path(args.out)

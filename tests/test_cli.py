@@ -1,6 +1,7 @@
 """The command line: what it prints, writes and returns, and the line that says why it cannot."""
 
 import csv
+import gzip
 import os
 import pathlib
 import re
@@ -289,6 +290,19 @@ def test_progress_only_on_a_terminal(run, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert "2/2" in run("train", "flowers.csv", "--epochs", 2, "--no-baselines")[2]
     assert run("train", "flowers.csv", "--epochs", 2, "--quiet")[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "model"),
+    [("sales.2024.csv", "sales.2024"), ("sales.2025.TSV.gz", "sales.2025"), ("v1.2", "v1.2"), (".csv", "model")],
+)
+def test_the_models_name(good, data, model):
+    """It is the table's, all of it but the ending that says what kind of file it is."""
+    flowers(data)
+    if data.endswith(".gz"):
+        pathlib.Path(data).write_bytes(gzip.compress(pathlib.Path(data).read_bytes()))
+    good("train", data, "--epochs", 1, "--quiet")
+    assert pathlib.Path(f"{model}.fastmlp").exists()
 
 
 # ---- errors --------------------------------------------------------------------------------------------------------
