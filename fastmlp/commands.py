@@ -30,6 +30,11 @@ TABLE_ENDING = re.compile(r"(\.(csv|tsv|txt|parquet|pq|npz))?(\.gz)?$", re.IGNOR
 PATIENCE = 20  # epochs without a better loss on them
 
 
+def counted(number: int, thing: str) -> str:
+    """So many things: 1 row, 2 rows."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 # ---- train ---------------------------------------------------------------------------------------------------------
 
 
@@ -46,7 +51,7 @@ def train(args: argparse.Namespace) -> None:
     table, texts, notes = _read_with_target(file, target, names, [])
     task, reason = (args.task, "as --task says") if args.task else tables.choose_task(texts)
     y = tables.numbers_of(texts, target) if task == "regression" else _classes(texts, target)
-    say(f"{file.label}: {len(y)} rows; {task} of {target!r}{'' if args.target else ', the last column'} ({reason})")
+    say(f"{file.label}: {counted(len(y), 'row')}; {task} of {target!r}{'' if args.target else ', the last column'} ({reason})")
 
     test: tuple[Table, np.ndarray] | None = None
     if args.test is None and args.test_fraction > 0:
@@ -54,7 +59,7 @@ def train(args: argparse.Namespace) -> None:
         test = tablefiles.take(table, test_rows), y[test_rows]
         table, y = tablefiles.take(table, train_rows), y[train_rows]
     if len(y) < 2:
-        raise ValueError(f"{file.label} has {len(y)} row(s) to train on; two are needed")
+        raise ValueError(f"{file.label} has {counted(len(y), 'row')} to train on; two are needed")
     model = tables.TableModel(_estimator(args, task, y), target).prepare(table)
     for note in notes + model.notes_:
         say(f"  note: {note}")
@@ -67,8 +72,10 @@ def train(args: argparse.Namespace) -> None:
         held_out = _transform(model, test[0], args.test or file.label), test[1]
 
     _describe_plan(model, y, 0 if held_out is None else len(held_out[1]), say)
-    seconds = _fit(model, X, y, args, say)
-    _describe_training(model.estimator, args, seconds, say)
+    seconds, interrupted = _fit(model, X, y, args, say)
+    if interrupted:
+        raise KeyboardInterrupt(_keep_unfinished(model, out, args))
+    _describe_training(model.estimator, seconds, say)
     verb = "replaced" if out.exists() else "wrote"
     fastmlp.save(model, out)
     try:
@@ -150,7 +157,7 @@ def _classes(texts: np.ndarray, target: str) -> np.ndarray:
     distinct = len(set(texts.tolist()))
     if distinct > tables.MOST_CLASSES and 2 * distinct > len(texts):
         raise ValueError(
-            f"the target {target!r} has {distinct} classes in {len(texts)} rows, too many to learn; is it the right "
+            f"the target {target!r} has {distinct} classes in {counted(len(texts), 'row')}, too many to learn; is it the right "
             "column, and are its numbers written as such?"
         )
     if distinct < 2:
@@ -172,7 +179,8 @@ def _read_test(args: argparse.Namespace, model: TableModel, y: np.ndarray, say: 
     y_test = tables.labels_like(texts, classes)
     unknown = np.count_nonzero(~np.isin(y_test, classes))
     if unknown:
-        say(f"  note: {unknown} rows of {file.label} have classes that training has not; they count as wrong")
+        rows = counted(int(unknown), "row")
+        say(f"  note: {rows} of {file.label} with classes that training has not; they count as wrong")
     return table, y_test
 
 
@@ -229,8 +237,8 @@ def _log_likelihood(estimator: Any, X: Any, y: np.ndarray) -> float:
     return float(np.log(np.maximum(right, np.finfo(h.dtype).tiny)).mean())
 
 
-def _fit(model: TableModel, X: Any, y: np.ndarray, args: argparse.Namespace, say: Any) -> float:
-    """Train; returns the seconds it took. Ctrl-C, which the estimators take as an early end, ends the command."""
+def _fit(model: TableModel, X: Any, y: np.ndarray, args: argparse.Namespace, say: Any) -> tuple[float, bool]:
+    """Train; returns the seconds it took, and whether Ctrl-C, which the estimators take as an early end, ended it."""
     from sklearn.exceptions import ConvergenceWarning
 
     folder = compiling.cache_folder()
@@ -238,6 +246,8 @@ def _fit(model: TableModel, X: Any, y: np.ndarray, args: argparse.Namespace, say
         say("  compiling the kernels, some seconds; later runs find them ready", flush=True)
     fastmlp.warmup(("float32",))
     parameters = {} if args.checkpoint is None else {"checkpoint": args.checkpoint}
+    if args.checkpoint is not None:
+        _say_what_is_resumed(args.checkpoint, say)
     estimator = model.estimator
     estimator.verbose = int(not args.quiet and sys.stderr.isatty())
     estimator.scoring = _log_likelihood if estimator.early_stopping and not model.regression else None
@@ -257,20 +267,38 @@ def _fit(model: TableModel, X: Any, y: np.ndarray, args: argparse.Namespace, say
         model.fit_prepared(X, y, **parameters)
     seconds = time.perf_counter() - start
     estimator.verbose, estimator.scoring = False, None  # a file does not hold functions
-    if interrupted:
-        more = f"; the same command goes on from {args.checkpoint}" if args.checkpoint else ""
-        raise KeyboardInterrupt(f"no model was written{more}")
-    return seconds
+    return seconds, interrupted
 
 
-def _describe_training(estimator: Any, args: argparse.Namespace, seconds: float, say: Any) -> None:
+def _keep_unfinished(model: TableModel, out: Path, args: argparse.Namespace) -> str:
+    """Save what an interrupted training has come to; returns what is to be said of it."""
+    kept = "no model was written"
+    if model.estimator.n_iter_ > 0:
+        fastmlp.save(model, out)
+        kept = f"the model as it is after {counted(model.estimator.n_iter_, 'epoch')} is in {out}"
+    return f"{kept}; the same command goes on from {args.checkpoint}" if args.checkpoint else kept
+
+
+def _say_what_is_resumed(path: str, say: Any) -> None:
+    """Say which epoch a checkpoint goes on from; what is wrong with it, fit says."""
+    try:
+        epochs = int(persistence.read(path)[1]["fitted"]["n_iter_"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if epochs > 0:
+        say(f"  going on from {path}, epoch {epochs}", flush=True)
+
+
+def _describe_training(estimator: Any, seconds: float, say: Any) -> None:
     measure = "loss on the rows set aside" if estimator.early_stopping else "loss"
-    done = f"\ntrained {estimator.n_iter_} epochs in {seconds:.2f} s"
+    done = f"\ntrained {counted(estimator.n_iter_, 'epoch')} in {seconds:.2f} s"
     if estimator._no_improvement_count > estimator.n_iter_no_change:
         kept = "; the weights with the best one are kept" if estimator.early_stopping else ""
         say(f"{done}, until the {measure} got no better{kept}")
-    else:
+    elif estimator._no_improvement_count == 0:
         say(f"{done}; the {measure} was still getting better, so more --epochs may help")
+    else:
+        say(f"{done}; all {estimator.max_iter} epochs were used")
 
 
 def _score(
@@ -408,7 +436,7 @@ def _score_known(model: TableModel, texts: np.ndarray, predicted: np.ndarray) ->
         return
     if y is None:
         y = tables.labels_like(texts[known], model.classes_)
-    print(f"score on {len(known)} rows: {_score_text(model, y, predicted[known])}", file=sys.stderr)
+    print(f"score on {counted(len(known), 'row')}: {_score_text(model, y, predicted[known])}", file=sys.stderr)
 
 
 # ---- info and demo -------------------------------------------------------------------------------------------------
@@ -449,7 +477,7 @@ def _describe_file(path: str) -> None:
         print(f"  classes     {len(labels)}: {', '.join(labels[:12])}{', ...' if len(labels) > 12 else ''}")
     count = sum(n_in * n_out + n_out for n_in, n_out in zip(sizes, sizes[1:]))
     print(f"  layers      {'-'.join(map(str, sizes))}, {activation}, {output}: {count:,} weights and biases, {dtype}")
-    print(f"  trained     {epochs} epochs")
+    print(f"  trained     {counted(epochs, 'epoch')}")
 
 
 def demo(args: argparse.Namespace) -> None:

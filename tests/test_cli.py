@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import warnings
 
 import numpy as np
@@ -240,6 +241,40 @@ def test_checkpoint_is_passed_on(good, monkeypatch):
     assert given == [{"checkpoint": "c.checkpoint"}, {}]
 
 
+def test_going_on_from_a_checkpoint(good):
+    """It is said, for an old file may be there that one has forgotten."""
+    flowers()
+    command = ("train", "flowers.csv", "--checkpoint", "c", "--no-baselines", "--epochs")
+    shown = good(*command, 3)
+    assert "going on" not in shown and "trained 3 epochs" in shown
+    shown = good(*command, 5)
+    assert "going on from c, epoch 3\n" in shown and "trained 5 epochs" in shown
+    assert good(*command, 6, "--quiet") == ""
+
+
+@pytest.mark.parametrize(("count", "words"), [(0, "so more --epochs may help"), (1, "; all 4 epochs were used")])
+def test_what_is_said_of_all_epochs(good, monkeypatch, count, words):
+    """More epochs are advised only where the last one was better."""
+    flowers()
+    fit = fastmlp.MLPClassifier.fit
+
+    def trained(self, *data):
+        fit(self, *data)
+        self._no_improvement_count = count
+
+    monkeypatch.setattr(fastmlp.MLPClassifier, "fit", trained)
+    shown = good("train", "flowers.csv", "--epochs", 4, "--no-baselines")
+    assert words in shown and ("may help" in shown) == (count == 0)
+
+
+def test_one_of_a_kind(good, run):
+    flowers()
+    shown = good("train", "flowers.csv", "--epochs", 1, "--no-baselines")
+    assert "trained 1 epoch in" in shown and "trained     1 epoch\n" in good("info", "flowers.fastmlp")
+    write_csv("one.csv", [*FLOWERS, "species"], [[1, 2, 3, 4, "setosa"]])
+    assert "score on 1 row: " in run("predict", "flowers.fastmlp", "one.csv")[2]
+
+
 def test_notes(good):
     rows = [[i, f"n{i}", 7, i % 5 if i != 30 else "?", f"c{i % 3}", i % 2] for i in range(60)]
     write_csv("t.csv", ["x", "name", "same", "slip", "c", "y"], rows)
@@ -404,19 +439,24 @@ def test_errors_from_below(bad, error, monkeypatch):
     assert any(text in line for text in ("not enough memory", "a b", "f: No space left"))
 
 
-def test_ctrl_c(run, monkeypatch):
-    """The estimators take it as an early end, with a warning; the command writes nothing."""
+@pytest.mark.parametrize("epochs", [0, 1, 3])
+def test_ctrl_c(run, monkeypatch, epochs):
+    """The estimators take it as an early end, with a warning; what there is of a model is kept."""
     flowers()
     fit = fastmlp.MLPClassifier.fit
 
     def interrupted(self, *data, **parameters):
         fit(self, *data)
+        self.n_iter_ = epochs
         warnings.warn("Training interrupted by user.", stacklevel=2)
 
     monkeypatch.setattr(fastmlp.MLPClassifier, "fit", interrupted)
-    code, _, err = run("train", "flowers.csv", "--epochs", 1, "--checkpoint", "c")
-    assert (code, err) == (130, "fastmlp: interrupted; no model was written; the same command goes on from c\n")
-    assert not pathlib.Path("flowers.fastmlp").exists()
+    code, out, err = run("train", "flowers.csv", "--epochs", 3, "--checkpoint", "c")
+    kept = "no model was written"
+    if epochs:
+        kept = f"the model as it is after {epochs} epoch{'s' if epochs > 1 else ''} is in flowers.fastmlp"
+    assert (code, err) == (130, f"fastmlp: interrupted; {kept}; the same command goes on from c\n")
+    assert pathlib.Path("flowers.fastmlp").exists() == (epochs > 0) and "accuracy" not in out
 
 
 def test_ctrl_c_while_baselines_are_fitted(run, monkeypatch):
@@ -487,6 +527,27 @@ def test_interrupted_process(run, tmp_path):
         child.send_signal(signal.SIGINT)
         assert child.wait() == 130
         assert child.stderr.read() == b"fastmlp: interrupted\n"
+
+
+def test_interrupted_training(run, tmp_path):
+    """Ctrl-C while it trains keeps the model as it is, and the same command goes on from the checkpoint."""
+    r = np.random.default_rng(0)
+    columns = [*(f"x{j}" for j in range(8)), "y"]
+    write_csv("t.csv", columns, [[*r.normal(size=8).round(3), r.choice(["a", "b"])] for _ in range(4000)])
+    arguments = "train t.csv --hidden 1000 1000 --no-early-stopping --no-baselines --checkpoint c --epochs".split()
+    with process(*arguments, 10**6, cwd=tmp_path) as child:
+        try:
+            deadline = time.monotonic() + 300  # to compile the kernels
+            while not pathlib.Path("c").exists() and child.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            child.send_signal(signal.SIGINT)
+            _, err = child.communicate(timeout=300)
+        finally:
+            child.kill()
+    assert child.returncode == 130, err
+    epochs = fastmlp.load("t.fastmlp").estimator.n_iter_
+    assert re.match(rf"fastmlp: interrupted; the model as it is after {epochs} epochs? is in t\.fastmlp;", err.decode())
+    assert err.count(b"\n") == 1 and epochs >= 1 and run("predict", "t.fastmlp", "t.csv")[0] == 0
 
 
 def test_error_without_a_traceback(tmp_path):
