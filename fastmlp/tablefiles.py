@@ -59,6 +59,14 @@ def did_you_mean(name: str, names: Collection[str]) -> str:
 
 def spell(value: Any) -> str:
     """A value as a CSV file would have it; "" when it is missing."""
+    if isinstance(value, (list, tuple, set, dict, np.ndarray)):
+        kind = "list" if isinstance(value, np.ndarray) else type(value).__name__
+        raise ValueError(f"it holds {kind}s; numbers, text and dates are allowed")
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            value = value.decode("latin-1")
     if value is None or type(value).__name__ == "NAType" or value != value:
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:

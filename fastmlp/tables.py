@@ -13,8 +13,16 @@ import numpy as np
 
 from fastmlp import persistence
 from fastmlp.tablefiles import (
-    Column, Table, did_you_mean, is_numeric, named_column, one_spelling, parse, quoted, spell,
-)  # fmt: skip
+    Column,
+    Table,
+    did_you_mean,
+    is_numeric,
+    named_column,
+    one_spelling,
+    parse,
+    quoted,
+    spell,
+)
 
 BLOCK = 10_000  # rows that are scaled and encoded at a time
 MOST_CATEGORIES = 100  # of a column; the rarer ones are not told apart

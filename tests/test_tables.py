@@ -279,6 +279,24 @@ def test_unseen_categories_are_warned_of():
         model.predict(columns | {"colour": many})
 
 
+def test_bytes_are_text(tmp_path):
+    """As NumPy has text of C, and Parquet text of unknown encoding."""
+    names = np.array([b"no", "\xe9t\xe9".encode(), b"\xe9"])
+    np.savez(tmp_path / "data.npz", y=names)
+    pandas.DataFrame({"y": names.tolist()}).to_parquet(tmp_path / "data.parquet")
+    for name in ("data.npz", "data.parquet"):
+        for text in ((), ("y",)):
+            assert open_table(tmp_path / name).read(text=text)["y"].tolist() == ["no", "\xe9t\xe9", "\xe9"]
+
+
+@pytest.mark.parametrize(("entry", "kind"), [([1, 2], "lists"), ({"a": 1}, "dicts")])
+def test_columns_of_columns(tmp_path, entry, kind):
+    pandas.DataFrame({"x": [1.0, 2.0], "pair": [entry, entry]}).to_parquet(tmp_path / "data.parquet")
+    with refused("column 'pair'", f"holds {kind}"):
+        open_table(tmp_path / "data.parquet").read()
+    assert list(open_table(tmp_path / "data.parquet").read(names=["x"])) == ["x"]
+
+
 # ---- targets -------------------------------------------------------------------------------------------------------
 
 
