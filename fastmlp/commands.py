@@ -17,7 +17,6 @@ import numpy as np
 import fastmlp
 import fastmlp.demo
 from fastmlp import baselines, devices, persistence, tablefiles, tables
-from fastmlp.cli import warn
 from fastmlp.cpu import compiling
 from fastmlp.tablefiles import Table, TableFile, quoted
 from fastmlp.tables import TableModel
@@ -28,6 +27,15 @@ BASELINE_ITERATIONS = 200
 STOPPING_ROWS = 300  # to train on, below which none are set aside: the loss on so few tells too little
 TABLE_ENDING = re.compile(r"(\.(csv|tsv|txt|parquet|pq|npz))?(\.gz)?$", re.IGNORECASE)
 PATIENCE = 20  # epochs without a better loss on them
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())
+
+
+def warn(message: object, *_: Any, **__: Any) -> None:
+    """Show a warning as one line."""
+    print(f"fastmlp: warning: {_one_line(message)}", file=sys.stderr)
 
 
 def counted(number: int, thing: str) -> str:
@@ -51,7 +59,8 @@ def train(args: argparse.Namespace) -> None:
     table, texts, notes = _read_with_target(file, target, names, [])
     task, reason = (args.task, "as --task says") if args.task else tables.choose_task(texts)
     y = tables.numbers_of(texts, target) if task == "regression" else _classes(texts, target)
-    say(f"{file.label}: {counted(len(y), 'row')}; {task} of {target!r}{'' if args.target else ', the last column'} ({reason})")
+    last = "" if args.target else ", the last column"
+    say(f"{file.label}: {counted(len(y), 'row')}; {task} of {target!r}{last} ({reason})")
 
     test: tuple[Table, np.ndarray] | None = None
     if args.test is None and args.test_fraction > 0:
@@ -157,7 +166,7 @@ def _classes(texts: np.ndarray, target: str) -> np.ndarray:
     distinct = len(set(texts.tolist()))
     if distinct > tables.MOST_CLASSES and 2 * distinct > len(texts):
         raise ValueError(
-            f"the target {target!r} has {distinct} classes in {counted(len(texts), 'row')}, too many to learn; is it the right "
+            f"the target {target!r} has {distinct} classes in {len(texts)} rows, too many to learn; is it the right "
             "column, and are its numbers written as such?"
         )
     if distinct < 2:
@@ -319,21 +328,22 @@ def _score(
         return
     many = len(y) > BASELINE_ROWS or len(y_test) > BASELINE_TEST_ROWS
     rng = np.random.default_rng(args.seed)
-    rows = np.sort(rng.permutation(len(y))[:BASELINE_ROWS])
+    rows = _sample(y, BASELINE_ROWS, rng, model.regression)
     test_rows = np.sort(rng.permutation(len(y_test))[:BASELINE_TEST_ROWS])
     error = baselines.mean_absolute_error(y_test[test_rows], predicted[test_rows]) if model.regression else None
     own = baselines.score(y_test[test_rows], predicted[test_rows], model.regression)
     scores: list[baselines.Score] = [baselines.Score("multilayer network", own, *seconds, error)]
-    scores += baselines.score_baselines(
-        X[rows],
-        y[rows],
-        X_test[test_rows],
-        y_test[test_rows],
-        models=_baselines(model.regression, args.seed, min(len(rows), 5)),
-        regression=model.regression,
-    )
+    data = X[rows], y[rows], X_test[test_rows], y_test[test_rows]
+    failed = []
+    for baseline in _baselines(model.regression, args.seed, min(len(rows), 5)):
+        try:
+            scores += baselines.score_baselines(*data, models=[baseline], regression=model.regression)
+        except Exception as error:  # the model is there, whatever a baseline makes of the data
+            failed.append(f"note: no score of {baseline[0]}: {_one_line(error) or type(error).__name__}")
     print()
     baselines.print_scores(scores)
+    for note in failed:
+        print(note)
     if many:
         print(
             f"(baselines are fitted on {len(rows)} of {len(y)} rows; "
@@ -341,18 +351,22 @@ def _score(
         )
 
 
+def _sample(y: np.ndarray, most: int, rng: np.random.Generator, regression: bool) -> np.ndarray:
+    """So many rows at most, among them one of each class: a linear model needs two."""
+    order = rng.permutation(len(y))
+    if not regression:
+        first = np.unique(y[order], return_index=True)[1]
+        order = np.concatenate([order[first], np.delete(order, first)])
+    return np.sort(order[:most])
+
+
 def _baselines(regression: bool, random_state: int, neighbours: int) -> list[tuple[str, Any]]:
     from sklearn.dummy import DummyClassifier, DummyRegressor
 
     if regression:
-        models = [*baselines.baseline_regressors(random_state), ("mean of the target", DummyRegressor())]
-    else:
-        classifiers = baselines.baseline_classifiers(random_state, BASELINE_ITERATIONS)
-        models = [*classifiers, ("most frequent class", DummyClassifier())]
-    for name, model in models:
-        if name == "nearest neighbours":
-            model.set_params(n_neighbors=neighbours)
-    return models
+        return [*baselines.baseline_regressors(random_state, neighbours), ("mean of the target", DummyRegressor())]
+    classifiers = baselines.baseline_classifiers(random_state, BASELINE_ITERATIONS, neighbours)
+    return [*classifiers, ("most frequent class", DummyClassifier())]
 
 
 def _simplest(model: TableModel, y: np.ndarray) -> Any:

@@ -304,6 +304,28 @@ def test_whole_numbers_however_spelled(good, run, labels):
     assert scores[0] == scores[1] and scores[0].startswith("score on 200 rows: ") and "0.0000" not in scores[0]
 
 
+def test_baselines_see_every_class(good, monkeypatch):
+    """Also one so rare that a sample would miss it; a linear model cannot be fitted to one class."""
+    monkeypatch.setattr("fastmlp.commands.BASELINE_ROWS", 5)
+    write_csv("t.csv", ["x", "y"], [[i, "rare" if i in (100, 200) else "often"] for i in range(400)])
+    shown = good("train", "t.csv", "--epochs", 1)
+    assert re.search(r"linear model +\d", shown) and "note: no score" not in shown
+
+
+def test_a_baseline_that_fails(good, monkeypatch):
+    """It is a note: the model is trained by then."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    def fail(*_):
+        raise ValueError("too\nnear")
+
+    monkeypatch.setattr(KNeighborsClassifier, "fit", fail)
+    flowers()
+    shown = good("train", "flowers.csv", "--epochs", 1)
+    assert "note: no score of nearest neighbours: too near\n" in shown and re.search(r"linear model +\d", shown)
+    assert "wrote flowers.fastmlp" in shown
+
+
 def test_other_rows_at_prediction(good, run):
     """Categories never seen, gaps, more columns, classes never seen; ids written with zeros stay text."""
     write_csv("t.csv", ["zip", "x", "y"], [[f"0{i % 4}x"[: 3 - i % 2], i % 8, "ab"[i % 2]] for i in range(40)])
@@ -420,6 +442,15 @@ def test_predictions_that_cannot_be_made(bad, good):
     whole = pathlib.Path("flowers.fastmlp").read_bytes()
     pathlib.Path("flowers.fastmlp").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     bad(1, "predict", "flowers.fastmlp", "flowers.csv", fragments=["flowers.fastmlp is damaged"])
+
+
+@pytest.mark.parametrize("table", [flowers, houses])
+def test_divergence(bad, table):
+    """Weights beyond all numbers are an error, and no model."""
+    path = table("t.csv")
+    options = ("--learning-rate", "1e30", "--no-early-stopping", "--no-baselines", "--quiet")
+    bad(1, "train", path, *options, fragments=["non-finite parameter weights"])
+    assert not pathlib.Path("t.fastmlp").exists()
 
 
 def test_a_gpu_that_is_not_there(bad, monkeypatch):
@@ -562,7 +593,7 @@ def test_error_without_a_traceback(tmp_path):
 def test_info(good):
     shown = good("info")
     words = ("CPU ", "vector instructions", "threads ", "threading layer ", "GPU", "kernels in", fastmlp.__version__)
-    assert all(word in shown for word in words)
+    assert all(word in shown for word in (*words, "onnx ", "onnxruntime "))
     assert "none yet" not in shown
 
 
@@ -587,9 +618,16 @@ def test_info_of_a_file(good, bad):
 def test_help_and_version(good):
     assert good("--version") == f"fastmlp {fastmlp.__version__}\n"
     assert "exit codes: 0 done" in good("--help") and "train" in good("--help") and "demo" in good("--help")
+    assert "each met twice on average" in " ".join(good("train", "--help").split())
     for command in ("train", "predict", "info", "demo"):
         shown = good(command, "--help")
         assert f"  fastmlp {command}" in shown and "examples:" in shown and "exit codes" in shown
+
+
+def test_commands_do_not_need_their_arguments():
+    """Commands know nothing of the parser above them."""
+    program = "import sys, fastmlp.commands; print('fastmlp.cli' in sys.modules)"
+    assert run_python("-c", program) == "False\n"
 
 
 def test_starting_is_light():
