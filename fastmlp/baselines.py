@@ -34,7 +34,9 @@ class Score(NamedTuple):
     error: float | None = None
 
 
-def baseline_classifiers(random_state: int | None = None, max_iter: int = 1000) -> list[tuple[str, Any]]:
+def baseline_classifiers(
+    random_state: int | None = None, max_iter: int = 1000, n_neighbors: int = 5
+) -> list[tuple[str, Any]]:
     """Name and unfitted scikit-learn classifier of each baseline.
 
     Parameters
@@ -43,6 +45,7 @@ def baseline_classifiers(random_state: int | None = None, max_iter: int = 1000) 
         Seed of the randomized features.
     max_iter : int, default=1000
         Iterations of the linear models at most.
+    n_neighbors : int, default=5
     """
     from sklearn.kernel_approximation import RBFSampler
     from sklearn.linear_model import LogisticRegression
@@ -52,18 +55,19 @@ def baseline_classifiers(random_state: int | None = None, max_iter: int = 1000) 
     random_features = RBFSampler(gamma="scale", n_components=500, random_state=random_state)
     return [
         ("randomized features", make_pipeline(random_features, LogisticRegression(max_iter=max_iter))),
-        ("nearest neighbours", KNeighborsClassifier()),
+        ("nearest neighbours", KNeighborsClassifier(n_neighbors)),
         ("linear model", LogisticRegression(max_iter=max_iter)),
     ]
 
 
-def baseline_regressors(random_state: int | None = None) -> list[tuple[str, Any]]:
+def baseline_regressors(random_state: int | None = None, n_neighbors: int = 5) -> list[tuple[str, Any]]:
     """Name and unfitted scikit-learn regressor of each baseline.
 
     Parameters
     ----------
     random_state : int, optional
         Seed of the randomized features.
+    n_neighbors : int, default=5
     """
     from sklearn.kernel_approximation import RBFSampler
     from sklearn.linear_model import Ridge
@@ -73,7 +77,7 @@ def baseline_regressors(random_state: int | None = None) -> list[tuple[str, Any]
     random_features = RBFSampler(gamma="scale", n_components=500, random_state=random_state)
     return [
         ("randomized features", make_pipeline(random_features, Ridge())),
-        ("nearest neighbours", KNeighborsRegressor()),
+        ("nearest neighbours", KNeighborsRegressor(n_neighbors)),
         ("linear model", Ridge()),
     ]
 

@@ -153,7 +153,10 @@ on these falls no more.""",
     add("data", metavar="DATA", help="the table to train on")
     add("--target", metavar="COLUMN", help="the column to predict (default: the last one)")
     add("--drop", metavar="COLUMN", nargs="+", default=[], help="columns that are not used")
-    text = "classes or numbers (default: classes where the target has text, or at most 20 whole numbers)"
+    text = (
+        "classes or numbers (default: classes where the target has text, or at most 20 whole numbers, "
+        "each met twice on average)"
+    )
     add("--task", choices=["classification", "regression"], help=text)
     held_out = data.add_mutually_exclusive_group()
     text = "the part of the rows held out for the score; 0 for no score (default: 0.2)"
@@ -257,10 +260,6 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def warn(message: object, *_: Any, **__: Any) -> None:
-    print(f"fastmlp: warning: {one_line(message)}", file=sys.stderr)
-
-
 @contextlib.contextmanager
 def _threads(threads: int | None) -> Iterator[None]:
     """Let Numba use so many threads."""
@@ -285,9 +284,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     try:
         with warnings.catch_warnings(), _threads(getattr(args, "threads", None)):
-            warnings.showwarning = warn
             from fastmlp import commands
 
+            warnings.showwarning = commands.warn
             getattr(commands, args.run)(args)
             sys.stdout.flush()
     except BrokenPipeError:

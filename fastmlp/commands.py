@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import sys
 import time
@@ -16,7 +17,6 @@ import numpy as np
 import fastmlp
 import fastmlp.demo
 from fastmlp import baselines, devices, persistence, tablefiles, tables
-from fastmlp.cli import warn
 from fastmlp.cpu import compiling
 from fastmlp.tablefiles import Table, TableFile, quoted
 from fastmlp.tables import TableModel
@@ -25,7 +25,22 @@ BASELINE_ROWS = 20_000  # that baselines are fitted on at most
 BASELINE_TEST_ROWS = 10_000
 BASELINE_ITERATIONS = 200
 STOPPING_ROWS = 300  # to train on, below which none are set aside: the loss on so few tells too little
+TABLE_ENDING = re.compile(r"(\.(csv|tsv|txt|parquet|pq|npz))?(\.gz)?$", re.IGNORECASE)
 PATIENCE = 20  # epochs without a better loss on them
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())
+
+
+def warn(message: object, *_: Any, **__: Any) -> None:
+    """Show a warning as one line."""
+    print(f"fastmlp: warning: {_one_line(message)}", file=sys.stderr)
+
+
+def counted(number: int, thing: str) -> str:
+    """So many things: 1 row, 2 rows."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 # ---- train ---------------------------------------------------------------------------------------------------------
@@ -44,7 +59,8 @@ def train(args: argparse.Namespace) -> None:
     table, texts, notes = _read_with_target(file, target, names, [])
     task, reason = (args.task, "as --task says") if args.task else tables.choose_task(texts)
     y = tables.numbers_of(texts, target) if task == "regression" else _classes(texts, target)
-    say(f"{file.label}: {len(y)} rows; {task} of {target!r}{'' if args.target else ', the last column'} ({reason})")
+    last = "" if args.target else ", the last column"
+    say(f"{file.label}: {counted(len(y), 'row')}; {task} of {target!r}{last} ({reason})")
 
     test: tuple[Table, np.ndarray] | None = None
     if args.test is None and args.test_fraction > 0:
@@ -52,7 +68,7 @@ def train(args: argparse.Namespace) -> None:
         test = tablefiles.take(table, test_rows), y[test_rows]
         table, y = tablefiles.take(table, train_rows), y[train_rows]
     if len(y) < 2:
-        raise ValueError(f"{file.label} has {len(y)} row(s) to train on; two are needed")
+        raise ValueError(f"{file.label} has {counted(len(y), 'row')} to train on; two are needed")
     model = tables.TableModel(_estimator(args, task, y), target).prepare(table)
     for note in notes + model.notes_:
         say(f"  note: {note}")
@@ -65,8 +81,10 @@ def train(args: argparse.Namespace) -> None:
         held_out = _transform(model, test[0], args.test or file.label), test[1]
 
     _describe_plan(model, y, 0 if held_out is None else len(held_out[1]), say)
-    seconds = _fit(model, X, y, args, say)
-    _describe_training(model.estimator, args, seconds, say)
+    seconds, interrupted = _fit(model, X, y, args, say)
+    if interrupted:
+        raise KeyboardInterrupt(_keep_unfinished(model, out, args))
+    _describe_training(model.estimator, seconds, say)
     verb = "replaced" if out.exists() else "wrote"
     fastmlp.save(model, out)
     try:
@@ -100,7 +118,7 @@ def _silent(*_: Any, **__: Any) -> None:
 def _model_path(args: argparse.Namespace) -> Path:
     """Where the model goes; refused before the training if it could not be written there."""
     if args.out is None:
-        name = "model" if args.data == "-" else Path(args.data).name.split(".")[0] or "model"
+        name = "model" if args.data == "-" else TABLE_ENDING.sub("", Path(args.data).name) or "model"
         path = Path(f"{name}.fastmlp")
     else:
         path = Path(args.out)
@@ -170,7 +188,8 @@ def _read_test(args: argparse.Namespace, model: TableModel, y: np.ndarray, say: 
     y_test = tables.labels_like(texts, classes)
     unknown = np.count_nonzero(~np.isin(y_test, classes))
     if unknown:
-        say(f"  note: {unknown} rows of {file.label} have classes that training has not; they count as wrong")
+        rows = counted(int(unknown), "row")
+        say(f"  note: {rows} of {file.label} with classes that training has not; they count as wrong")
     return table, y_test
 
 
@@ -227,8 +246,8 @@ def _log_likelihood(estimator: Any, X: Any, y: np.ndarray) -> float:
     return float(np.log(np.maximum(right, np.finfo(h.dtype).tiny)).mean())
 
 
-def _fit(model: TableModel, X: Any, y: np.ndarray, args: argparse.Namespace, say: Any) -> float:
-    """Train; returns the seconds it took. Ctrl-C, which the estimators take as an early end, ends the command."""
+def _fit(model: TableModel, X: Any, y: np.ndarray, args: argparse.Namespace, say: Any) -> tuple[float, bool]:
+    """Train; returns the seconds it took, and whether Ctrl-C, which the estimators take as an early end, ended it."""
     from sklearn.exceptions import ConvergenceWarning
 
     folder = compiling.cache_folder()
@@ -236,6 +255,8 @@ def _fit(model: TableModel, X: Any, y: np.ndarray, args: argparse.Namespace, say
         say("  compiling the kernels, some seconds; later runs find them ready", flush=True)
     fastmlp.warmup(("float32",))
     parameters = {} if args.checkpoint is None else {"checkpoint": args.checkpoint}
+    if args.checkpoint is not None:
+        _say_what_is_resumed(args.checkpoint, say)
     estimator = model.estimator
     estimator.verbose = int(not args.quiet and sys.stderr.isatty())
     estimator.scoring = _log_likelihood if estimator.early_stopping and not model.regression else None
@@ -255,20 +276,38 @@ def _fit(model: TableModel, X: Any, y: np.ndarray, args: argparse.Namespace, say
         model.fit_prepared(X, y, **parameters)
     seconds = time.perf_counter() - start
     estimator.verbose, estimator.scoring = False, None  # a file does not hold functions
-    if interrupted:
-        more = f"; the same command goes on from {args.checkpoint}" if args.checkpoint else ""
-        raise KeyboardInterrupt(f"no model was written{more}")
-    return seconds
+    return seconds, interrupted
 
 
-def _describe_training(estimator: Any, args: argparse.Namespace, seconds: float, say: Any) -> None:
+def _keep_unfinished(model: TableModel, out: Path, args: argparse.Namespace) -> str:
+    """Save what an interrupted training has come to; returns what is to be said of it."""
+    kept = "no model was written"
+    if model.estimator.n_iter_ > 0:
+        fastmlp.save(model, out)
+        kept = f"the model as it is after {counted(model.estimator.n_iter_, 'epoch')} is in {out}"
+    return f"{kept}; the same command goes on from {args.checkpoint}" if args.checkpoint else kept
+
+
+def _say_what_is_resumed(path: str, say: Any) -> None:
+    """Say which epoch a checkpoint goes on from; what is wrong with it, fit says."""
+    try:
+        epochs = int(persistence.read(path)[1]["fitted"]["n_iter_"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if epochs > 0:
+        say(f"  going on from {path}, epoch {epochs}", flush=True)
+
+
+def _describe_training(estimator: Any, seconds: float, say: Any) -> None:
     measure = "loss on the rows set aside" if estimator.early_stopping else "loss"
-    done = f"\ntrained {estimator.n_iter_} epochs in {seconds:.2f} s"
+    done = f"\ntrained {counted(estimator.n_iter_, 'epoch')} in {seconds:.2f} s"
     if estimator._no_improvement_count > estimator.n_iter_no_change:
         kept = "; the weights with the best one are kept" if estimator.early_stopping else ""
         say(f"{done}, until the {measure} got no better{kept}")
-    else:
+    elif estimator._no_improvement_count == 0:
         say(f"{done}; the {measure} was still getting better, so more --epochs may help")
+    else:
+        say(f"{done}; all {estimator.max_iter} epochs were used")
 
 
 def _score(
@@ -289,21 +328,22 @@ def _score(
         return
     many = len(y) > BASELINE_ROWS or len(y_test) > BASELINE_TEST_ROWS
     rng = np.random.default_rng(args.seed)
-    rows = np.sort(rng.permutation(len(y))[:BASELINE_ROWS])
+    rows = _sample(y, BASELINE_ROWS, rng, model.regression)
     test_rows = np.sort(rng.permutation(len(y_test))[:BASELINE_TEST_ROWS])
     error = baselines.mean_absolute_error(y_test[test_rows], predicted[test_rows]) if model.regression else None
     own = baselines.score(y_test[test_rows], predicted[test_rows], model.regression)
     scores: list[baselines.Score] = [baselines.Score("multilayer network", own, *seconds, error)]
-    scores += baselines.score_baselines(
-        X[rows],
-        y[rows],
-        X_test[test_rows],
-        y_test[test_rows],
-        models=_baselines(model.regression, args.seed, min(len(rows), 5)),
-        regression=model.regression,
-    )
+    data = X[rows], y[rows], X_test[test_rows], y_test[test_rows]
+    failed = []
+    for baseline in _baselines(model.regression, args.seed, min(len(rows), 5)):
+        try:
+            scores += baselines.score_baselines(*data, models=[baseline], regression=model.regression)
+        except Exception as error:  # the model is there, whatever a baseline makes of the data
+            failed.append(f"note: no score of {baseline[0]}: {_one_line(error) or type(error).__name__}")
     print()
     baselines.print_scores(scores)
+    for note in failed:
+        print(note)
     if many:
         print(
             f"(baselines are fitted on {len(rows)} of {len(y)} rows; "
@@ -311,18 +351,22 @@ def _score(
         )
 
 
+def _sample(y: np.ndarray, most: int, rng: np.random.Generator, regression: bool) -> np.ndarray:
+    """So many rows at most, among them one of each class: a linear model needs two."""
+    order = rng.permutation(len(y))
+    if not regression:
+        first = np.unique(y[order], return_index=True)[1]
+        order = np.concatenate([order[first], np.delete(order, first)])
+    return np.sort(order[:most])
+
+
 def _baselines(regression: bool, random_state: int, neighbours: int) -> list[tuple[str, Any]]:
     from sklearn.dummy import DummyClassifier, DummyRegressor
 
     if regression:
-        models = [*baselines.baseline_regressors(random_state), ("mean of the target", DummyRegressor())]
-    else:
-        classifiers = baselines.baseline_classifiers(random_state, BASELINE_ITERATIONS)
-        models = [*classifiers, ("most frequent class", DummyClassifier())]
-    for name, model in models:
-        if name == "nearest neighbours":
-            model.set_params(n_neighbors=neighbours)
-    return models
+        return [*baselines.baseline_regressors(random_state, neighbours), ("mean of the target", DummyRegressor())]
+    classifiers = baselines.baseline_classifiers(random_state, BASELINE_ITERATIONS, neighbours)
+    return [*classifiers, ("most frequent class", DummyClassifier())]
 
 
 def _simplest(model: TableModel, y: np.ndarray) -> Any:
@@ -406,7 +450,7 @@ def _score_known(model: TableModel, texts: np.ndarray, predicted: np.ndarray) ->
         return
     if y is None:
         y = tables.labels_like(texts[known], model.classes_)
-    print(f"score on {len(known)} rows: {_score_text(model, y, predicted[known])}", file=sys.stderr)
+    print(f"score on {counted(len(known), 'row')}: {_score_text(model, y, predicted[known])}", file=sys.stderr)
 
 
 # ---- info and demo -------------------------------------------------------------------------------------------------
@@ -447,7 +491,7 @@ def _describe_file(path: str) -> None:
         print(f"  classes     {len(labels)}: {', '.join(labels[:12])}{', ...' if len(labels) > 12 else ''}")
     count = sum(n_in * n_out + n_out for n_in, n_out in zip(sizes, sizes[1:]))
     print(f"  layers      {'-'.join(map(str, sizes))}, {activation}, {output}: {count:,} weights and biases, {dtype}")
-    print(f"  trained     {epochs} epochs")
+    print(f"  trained     {counted(epochs, 'epoch')}")
 
 
 def demo(args: argparse.Namespace) -> None:

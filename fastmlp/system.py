@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 PACKAGES = (
-    "numba", "llvmlite", "numpy", "scipy", "scikit-learn", "safetensors", "tqdm", "pandas", "pyarrow", "numba-cuda",
+    "numba", "llvmlite", "numpy", "scipy", "scikit-learn", "safetensors", "tqdm", "pandas", "pyarrow", "onnx",
+    "onnxruntime", "numba-cuda",
 )  # fmt: skip
 VECTOR_FEATURES = ("sse2", "sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bf16", "amx-bf16", "neon", "sve")
 

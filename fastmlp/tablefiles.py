@@ -9,6 +9,7 @@ import difflib
 import gzip
 import io
 import os
+import re
 import shutil
 import stat
 import sys
@@ -24,7 +25,12 @@ from typing import Any
 
 import numpy as np
 
-MISSING = frozenset(("", "NA", "N/A", "nan", "NaN", "NAN", "NaT", "null", "NULL", "<NA>"))
+MISSING = frozenset(  # pandas' list, for a frame of a CSV file to have the same gaps, NAN and NaT
+    ("", "NA", "N/A", "n/a", "nan", "NaN", "NAN", "-nan", "-NaN", "NaT", "null", "NULL", "None", "<NA>")
+    + ("#NA", "#N/A", "#N/A N/A", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN")
+)
+DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*([eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)")  # not what is written as whole
+MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2})(:[0-9]{2})?(?:\.([0-9]+))?")
 ENTRIES = 500_000  # of a CSV file that are text at a time
 DELIMITERS = ",;\t"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -53,12 +59,39 @@ def did_you_mean(name: str, names: Collection[str]) -> str:
 
 def spell(value: Any) -> str:
     """A value as a CSV file would have it; "" when it is missing."""
+    if isinstance(value, (list, tuple, set, dict, np.ndarray)):
+        kind = "list" if isinstance(value, np.ndarray) else type(value).__name__
+        raise ValueError(f"it holds {kind}s; numbers, text and dates are allowed")
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            value = value.decode("latin-1")
     if value is None or type(value).__name__ == "NAType" or value != value:
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     text = str(value).strip()
     return "" if text in MISSING else text
+
+
+def one_spelling(text: str) -> str:
+    """The spelling that a text shares with all others that may stand for the same value.
+
+    R writes TRUE where pandas has True; 1.0 is 1, and 2.50 is 2.5; midnight is its date. A number with leading zeros
+    is a name, and stays what it is.
+    """
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    if DECIMAL.fullmatch(text):
+        return spell(float(text))
+    moment = MOMENT.fullmatch(text)
+    if moment is None:
+        return text
+    day, minute, second, fraction = moment.groups()
+    fraction = (fraction or "").rstrip("0")
+    time = minute + (second or ":00") + (f".{fraction}" if fraction else "")
+    return day if time == "00:00:00" else f"{day} {time}"
 
 
 def _is_number(value: Any) -> bool:

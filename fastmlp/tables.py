@@ -4,6 +4,7 @@
 """
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -11,14 +12,25 @@ from typing import Any
 import numpy as np
 
 from fastmlp import persistence
-from fastmlp.tablefiles import Column, Table, did_you_mean, is_numeric, named_column, parse, quoted, spell
+from fastmlp.tablefiles import (
+    Column,
+    Table,
+    did_you_mean,
+    is_numeric,
+    named_column,
+    one_spelling,
+    parse,
+    quoted,
+    spell,
+)
 
 BLOCK = 10_000  # rows that are scaled and encoded at a time
 MOST_CATEGORIES = 100  # of a column; the rarer ones are not told apart
 MOST_CLASSES = 20  # distinct whole numbers in a target that are taken as classes
 IDENTIFIER_SHARE = 0.9  # distinct texts a row, beyond which they name the rows
 SPARSE_SHARE = 0.2  # of entries that are not 0, below which X is a sparse matrix
-WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
+UNSEEN_SHARE = 0.5  # of a column's entries in categories that training did not see, beyond which there is a warning
+WHOLE = re.compile(r"(-?0|-?[1-9][0-9]{0,17})(\.0*)?")
 IDENTIFIER = re.compile(r"(.*[ _.-])?(id|idx|index|key|no|nr|row|rownum)|column \d+|unnamed: \d+", re.IGNORECASE)
 
 
@@ -31,13 +43,13 @@ def choose_task(texts: Column) -> tuple[str, str]:
     Regression where all entries are numbers, unless they are whole, of at most 20 kinds, and each is met twice on
     average.
     """
-    distinct = set(texts.tolist())
     try:
-        values = parse(sorted(distinct))
+        values = parse(sorted(set(texts.tolist())))
     except ValueError:
         return "classification", "the target has text"
     if not np.all(values == np.floor(values)):
         return "regression", "the target has numbers that are not whole"
+    distinct = set(labels_of(texts).tolist())
     if len(distinct) <= MOST_CLASSES and 2 * len(distinct) <= len(texts):
         return "classification", f"the target has {len(distinct)} whole numbers"
     return "regression", f"the target has {len(distinct)} different numbers"
@@ -56,20 +68,22 @@ def numbers_of(texts: Column, name: str) -> np.ndarray:
 
 
 def labels_of(texts: Column) -> np.ndarray:
-    """Classes as they are spelled: integers where all are written as such, else text."""
-    if all(WHOLE.fullmatch(text) for text in set(texts.tolist())):
-        return texts.astype(np.int64)
-    return texts.astype(str)
+    """Classes: integers where all are whole numbers, 1.0 being 1, without leading zeros; else as they are spelled."""
+    found = {text: WHOLE.fullmatch(text) for text in set(texts.tolist())}
+    values = {text: int(match[1]) for text, match in found.items() if match}
+    if len(values) < len(found):
+        return texts.astype(str)
+    return np.array([values[text] for text in texts], np.int64)
 
 
 def labels_like(texts: Column, classes: np.ndarray) -> np.ndarray:
-    """Labels to compare with those of a model, for which 1.0 is 1 where its classes are integers."""
-    if classes.dtype.kind not in "iu":
-        return texts.astype(str)
-    spelled = {text: spell(float(text)) if text and is_numeric(text) else text for text in set(texts.tolist())}
-    none = int(classes.max()) + 1  # a label that no prediction is equal to
-    values = {text: int(label) if WHOLE.fullmatch(label) else none for text, label in spelled.items()}
-    return np.array([values[text] for text in texts], np.int64)
+    """Labels to compare with those of a model: each is the class of the same value, however it is spelled."""
+    known = {one_spelling(str(label)): label for label in classes.tolist()}
+    known |= {str(label): label for label in classes.tolist()}  # as it is spelled comes first
+    none = int(classes.max()) + 1 if classes.dtype.kind in "iu" else None  # a label that no prediction is equal to
+    values = {text: known.get(text, known.get(one_spelling(text), none)) for text in set(texts.tolist())}
+    labels = [text if values[text] is None else values[text] for text in texts.tolist()]
+    return np.array(labels, str if none is None else np.int64)
 
 
 def split_rows(y: np.ndarray, fraction: float, random_state: int, stratify: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -104,8 +118,9 @@ class TableModel:
 
     Columns of numbers: the median in place of what is missing, then mean 0 and variance 1. Columns of text: a unit for
     each category, missing being one of them; of more than 100 the most frequent, while the others, and those that
-    training did not see, are nothing. Left out are columns of a single value, columns without any, and those that
-    name the rows. A regression's target is scaled for the training; predictions are in its own unit.
+    training did not see, are nothing. TRUE and True, 1.0 and 1 are one category, so that a file and its frame are the
+    same. Left out are columns of a single value, columns without any, and those that name the rows. A regression's
+    target is scaled for the training; predictions are in its own unit.
 
     Parameters
     ----------
@@ -188,6 +203,8 @@ class TableModel:
         columns.pop(self.target, None)
         self.notes_, self.numbers_, self.categories_ = [], [], {}
         for name, values in columns.items():
+            if values.dtype == object:
+                values = _one_spelling(values)
             reason = _useless(name, values)
             if reason is not None:
                 self.notes_.append(f"column {name!r} is left out: {reason}")
@@ -272,6 +289,9 @@ class TableModel:
         columns = _columns(table, {**dict.fromkeys(self.numbers_, False), **dict.fromkeys(self.categories_, True)})
         for name in self.numbers_:
             columns[name] = _as_numbers(name, columns[name])
+        for name, known in self.categories_.items():
+            columns[name] = _one_spelling(columns[name])
+            _warn_of_unseen(name, columns[name], known)
         m = len(next(iter(columns.values())))
         blocks = [self._block(columns, slice(start, start + BLOCK)) for start in range(0, m, BLOCK)]
         if not blocks:
@@ -385,6 +405,28 @@ def _columns(table: Any, wanted: dict[str, bool] | None = None) -> Table:
     if len(lengths) > 1:
         raise ValueError(f"the columns have different lengths, from {lengths[0]} to {lengths[-1]}")
     return columns
+
+
+def _one_spelling(values: Column) -> Column:
+    """A column of text in which a value is spelled the same wherever the table comes from."""
+    spelled = {text: one_spelling(text) for text in set(values.tolist())}
+    return np.array([spelled[text] for text in values.tolist()], object)
+
+
+def _warn_of_unseen(name: str, values: Column, known: list[str]) -> None:
+    if len(known) >= MOST_CATEGORIES:  # training has seen others, too
+        return
+    counts = Counter(values.tolist())
+    for text in ("", *known):
+        del counts[text]
+    share = counts.total() / max(len(values), 1)
+    if share > UNSEEN_SHARE:
+        warnings.warn(
+            f"column {name!r}: {share:.0%} of the entries are categories that training did not see, such as "
+            f"{quoted(counts, 3)}; it knows {quoted(known, 3)}",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _stack(columns: Sequence[Column]) -> np.ndarray:

@@ -1,12 +1,14 @@
 """The command line: what it prints, writes and returns, and the line that says why it cannot."""
 
 import csv
+import gzip
 import os
 import pathlib
 import re
 import signal
 import subprocess
 import sys
+import time
 import warnings
 
 import numpy as np
@@ -239,6 +241,40 @@ def test_checkpoint_is_passed_on(good, monkeypatch):
     assert given == [{"checkpoint": "c.checkpoint"}, {}]
 
 
+def test_going_on_from_a_checkpoint(good):
+    """It is said, for an old file may be there that one has forgotten."""
+    flowers()
+    command = ("train", "flowers.csv", "--checkpoint", "c", "--no-baselines", "--epochs")
+    shown = good(*command, 3)
+    assert "going on" not in shown and "trained 3 epochs" in shown
+    shown = good(*command, 5)
+    assert "going on from c, epoch 3\n" in shown and "trained 5 epochs" in shown
+    assert good(*command, 6, "--quiet") == ""
+
+
+@pytest.mark.parametrize(("count", "words"), [(0, "so more --epochs may help"), (1, "; all 4 epochs were used")])
+def test_what_is_said_of_all_epochs(good, monkeypatch, count, words):
+    """More epochs are advised only where the last one was better."""
+    flowers()
+    fit = fastmlp.MLPClassifier.fit
+
+    def trained(self, *data):
+        fit(self, *data)
+        self._no_improvement_count = count
+
+    monkeypatch.setattr(fastmlp.MLPClassifier, "fit", trained)
+    shown = good("train", "flowers.csv", "--epochs", 4, "--no-baselines")
+    assert words in shown and ("may help" in shown) == (count == 0)
+
+
+def test_one_of_a_kind(good, run):
+    flowers()
+    shown = good("train", "flowers.csv", "--epochs", 1, "--no-baselines")
+    assert "trained 1 epoch in" in shown and "trained     1 epoch\n" in good("info", "flowers.fastmlp")
+    write_csv("one.csv", [*FLOWERS, "species"], [[1, 2, 3, 4, "setosa"]])
+    assert "score on 1 row: " in run("predict", "flowers.fastmlp", "one.csv")[2]
+
+
 def test_notes(good):
     rows = [[i, f"n{i}", 7, i % 5 if i != 30 else "?", f"c{i % 3}", i % 2] for i in range(60)]
     write_csv("t.csv", ["x", "name", "same", "slip", "c", "y"], rows)
@@ -256,6 +292,38 @@ def test_baselines_of_many_rows_are_bounded(good, monkeypatch):
     monkeypatch.setattr("fastmlp.commands.BASELINE_TEST_ROWS", 20)
     shown = good("train", "flowers.csv", "--epochs", 2)
     assert "baselines are fitted on 50 of 120 rows; all are scored here on 20 of 30" in shown
+
+
+@pytest.mark.parametrize("labels", [["0.0", "1.0"], ["0", "1.0"], ["0.0", "0", "1", "1.0"]])
+def test_whole_numbers_however_spelled(good, run, labels):
+    """A table with 1 for 1.0 is scored as any other."""
+    write_csv("t.csv", ["x", "y"], [[i % 4, labels[i % len(labels)]] for i in range(200)])
+    assert "classes: 2 (0, 1)" in good("train", "t.csv", "--epochs", 1)
+    write_csv("new.csv", ["x", "y"], [[i % 4, int(float(labels[i % len(labels)]))] for i in range(200)])
+    scores = [run("predict", "t.fastmlp", name)[2] for name in ("t.csv", "new.csv")]
+    assert scores[0] == scores[1] and scores[0].startswith("score on 200 rows: ") and "0.0000" not in scores[0]
+
+
+def test_baselines_see_every_class(good, monkeypatch):
+    """Also one so rare that a sample would miss it; a linear model cannot be fitted to one class."""
+    monkeypatch.setattr("fastmlp.commands.BASELINE_ROWS", 5)
+    write_csv("t.csv", ["x", "y"], [[i, "rare" if i in (100, 200) else "often"] for i in range(400)])
+    shown = good("train", "t.csv", "--epochs", 1)
+    assert re.search(r"linear model +\d", shown) and "note: no score" not in shown
+
+
+def test_a_baseline_that_fails(good, monkeypatch):
+    """It is a note: the model is trained by then."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    def fail(*_):
+        raise ValueError("too\nnear")
+
+    monkeypatch.setattr(KNeighborsClassifier, "fit", fail)
+    flowers()
+    shown = good("train", "flowers.csv", "--epochs", 1)
+    assert "note: no score of nearest neighbours: too near\n" in shown and re.search(r"linear model +\d", shown)
+    assert "wrote flowers.fastmlp" in shown
 
 
 def test_other_rows_at_prediction(good, run):
@@ -279,6 +347,19 @@ def test_progress_only_on_a_terminal(run, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert "2/2" in run("train", "flowers.csv", "--epochs", 2, "--no-baselines")[2]
     assert run("train", "flowers.csv", "--epochs", 2, "--quiet")[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "model"),
+    [("sales.2024.csv", "sales.2024"), ("sales.2025.TSV.gz", "sales.2025"), ("v1.2", "v1.2"), (".csv", "model")],
+)
+def test_the_models_name(good, data, model):
+    """It is the table's, all of it but the ending that says what kind of file it is."""
+    flowers(data)
+    if data.endswith(".gz"):
+        pathlib.Path(data).write_bytes(gzip.compress(pathlib.Path(data).read_bytes()))
+    good("train", data, "--epochs", 1, "--quiet")
+    assert pathlib.Path(f"{model}.fastmlp").exists()
 
 
 # ---- errors --------------------------------------------------------------------------------------------------------
@@ -363,6 +444,15 @@ def test_predictions_that_cannot_be_made(bad, good):
     bad(1, "predict", "flowers.fastmlp", "flowers.csv", fragments=["flowers.fastmlp is damaged"])
 
 
+@pytest.mark.parametrize("table", [flowers, houses])
+def test_divergence(bad, table):
+    """Weights beyond all numbers are an error, and no model."""
+    path = table("t.csv")
+    options = ("--learning-rate", "1e30", "--no-early-stopping", "--no-baselines", "--quiet")
+    bad(1, "train", path, *options, fragments=["non-finite parameter weights"])
+    assert not pathlib.Path("t.fastmlp").exists()
+
+
 def test_a_gpu_that_is_not_there(bad, monkeypatch):
     monkeypatch.setattr("fastmlp.devices.cuda_problem", lambda: fastmlp.devices.Problem("there is none", False))
     flowers()
@@ -380,19 +470,24 @@ def test_errors_from_below(bad, error, monkeypatch):
     assert any(text in line for text in ("not enough memory", "a b", "f: No space left"))
 
 
-def test_ctrl_c(run, monkeypatch):
-    """The estimators take it as an early end, with a warning; the command writes nothing."""
+@pytest.mark.parametrize("epochs", [0, 1, 3])
+def test_ctrl_c(run, monkeypatch, epochs):
+    """The estimators take it as an early end, with a warning; what there is of a model is kept."""
     flowers()
     fit = fastmlp.MLPClassifier.fit
 
     def interrupted(self, *data, **parameters):
         fit(self, *data)
+        self.n_iter_ = epochs
         warnings.warn("Training interrupted by user.", stacklevel=2)
 
     monkeypatch.setattr(fastmlp.MLPClassifier, "fit", interrupted)
-    code, _, err = run("train", "flowers.csv", "--epochs", 1, "--checkpoint", "c")
-    assert (code, err) == (130, "fastmlp: interrupted; no model was written; the same command goes on from c\n")
-    assert not pathlib.Path("flowers.fastmlp").exists()
+    code, out, err = run("train", "flowers.csv", "--epochs", 3, "--checkpoint", "c")
+    kept = "no model was written"
+    if epochs:
+        kept = f"the model as it is after {epochs} epoch{'s' if epochs > 1 else ''} is in flowers.fastmlp"
+    assert (code, err) == (130, f"fastmlp: interrupted; {kept}; the same command goes on from c\n")
+    assert pathlib.Path("flowers.fastmlp").exists() == (epochs > 0) and "accuracy" not in out
 
 
 def test_ctrl_c_while_baselines_are_fitted(run, monkeypatch):
@@ -465,6 +560,27 @@ def test_interrupted_process(run, tmp_path):
         assert child.stderr.read() == b"fastmlp: interrupted\n"
 
 
+def test_interrupted_training(run, tmp_path):
+    """Ctrl-C while it trains keeps the model as it is, and the same command goes on from the checkpoint."""
+    r = np.random.default_rng(0)
+    columns = [*(f"x{j}" for j in range(8)), "y"]
+    write_csv("t.csv", columns, [[*r.normal(size=8).round(3), r.choice(["a", "b"])] for _ in range(4000)])
+    arguments = "train t.csv --hidden 1000 1000 --no-early-stopping --no-baselines --checkpoint c --epochs".split()
+    with process(*arguments, 10**6, cwd=tmp_path) as child:
+        try:
+            deadline = time.monotonic() + 300  # to compile the kernels
+            while not pathlib.Path("c").exists() and child.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            child.send_signal(signal.SIGINT)
+            _, err = child.communicate(timeout=300)
+        finally:
+            child.kill()
+    assert child.returncode == 130, err
+    epochs = fastmlp.load("t.fastmlp").estimator.n_iter_
+    assert re.match(rf"fastmlp: interrupted; the model as it is after {epochs} epochs? is in t\.fastmlp;", err.decode())
+    assert err.count(b"\n") == 1 and epochs >= 1 and run("predict", "t.fastmlp", "t.csv")[0] == 0
+
+
 def test_error_without_a_traceback(tmp_path):
     with process("train", "no.csv", cwd=tmp_path) as child:
         assert child.wait() == 1
@@ -477,7 +593,7 @@ def test_error_without_a_traceback(tmp_path):
 def test_info(good):
     shown = good("info")
     words = ("CPU ", "vector instructions", "threads ", "threading layer ", "GPU", "kernels in", fastmlp.__version__)
-    assert all(word in shown for word in words)
+    assert all(word in shown for word in (*words, "onnx ", "onnxruntime "))
     assert "none yet" not in shown
 
 
@@ -502,9 +618,16 @@ def test_info_of_a_file(good, bad):
 def test_help_and_version(good):
     assert good("--version") == f"fastmlp {fastmlp.__version__}\n"
     assert "exit codes: 0 done" in good("--help") and "train" in good("--help") and "demo" in good("--help")
+    assert "each met twice on average" in " ".join(good("train", "--help").split())
     for command in ("train", "predict", "info", "demo"):
         shown = good(command, "--help")
         assert f"  fastmlp {command}" in shown and "examples:" in shown and "exit codes" in shown
+
+
+def test_commands_do_not_need_their_arguments():
+    """Commands know nothing of the parser above them."""
+    program = "import sys, fastmlp.commands; print('fastmlp.cli' in sys.modules)"
+    assert run_python("-c", program) == "False\n"
 
 
 def test_starting_is_light():

@@ -5,6 +5,7 @@ import json
 import pickle
 import struct
 import sys
+import warnings
 
 import numpy as np
 import pandas
@@ -222,6 +223,80 @@ def test_columns_of_other_dtypes():
         column(np.ones((2, 2)))
 
 
+@pytest.mark.parametrize(
+    ("entries", "given"),
+    [
+        (["TRUE", "FALSE"], [True, False]),
+        (["true", "False"], ["True", "FALSE"]),
+        (["1.0", "2.0", "?"], [1.0, 2.0]),
+        (["1", "2", "?"], [1.0, 2.0]),
+        (["2.50", "-1.0", "1e-7", "?"], [2.5, -1, 1e-7]),
+        (["2020-01-01", "2020-03-05"], np.array(["2020-01-01", "2020-03-05"], "datetime64[ns]")),
+        (["2020-01-01 00:00", "2020-03-05 10:30"], pandas.to_datetime(["2020-01-01T00:00", "2020-03-05T10:30"])),
+        (["2020-03-05T10:30:00.250", "?"], [np.datetime64("2020-03-05T10:30:00.25", "ms").item()]),
+        (["a", "None", "n/a", "#N/A", "-nan"], ["a", "", None, np.nan, float("nan")]),
+        (["01", "1_0", "1.2.3"], ["01", "1_0", "1.2.3"]),
+    ],
+)
+def test_one_spelling_of_a_value(write, entries, given):
+    """A category is the same in a CSV file as in a frame that has read, or parsed, it."""
+    path = write("c,x\n" + "".join(f"{entry},{i}\n" for i in range(10) for entry in [*entries, "other"]))
+    model = TableModel(MLPClassifier()).prepare(open_table(path).read())
+    X = model.transform({"c": given, "x": np.zeros(len(given))})
+    expected = model.transform({"c": np.array(entries[: len(given)], object), "x": np.zeros(len(given))})
+    assert (X[:, 1:] == expected[:, 1:]).all() and (X[:, 1:].sum(axis=1) == 1).all()
+
+
+def test_leading_zeros_are_names(write):
+    path = write("c,x\n" + "".join(f"{entry},{i}\n" for i in range(9) for entry in ("01", "1", "1.0", "00.5", "b")))
+    model = TableModel(MLPClassifier()).prepare(open_table(path).read())
+    assert model.categories_["c"] == ["00.5", "01", "1", "b"]
+
+
+def test_frame_of_the_same_file(write):
+    """What pandas makes of a CSV file gets the same predictions, with labels spelled as they are in the file."""
+    r = np.random.default_rng(0)
+    flag, kind = r.choice(["TRUE", "FALSE"], 200), r.choice(["None", "some", "n/a"], 200)
+    labels = np.where((flag == "TRUE") ^ (kind == "some"), "TRUE", "FALSE")
+    rows = zip(flag, kind, r.normal(size=200).round(3), labels, strict=True)
+    path = write("flag,kind,x,y\n" + "".join(f"{','.join(map(str, row))}\n" for row in rows))
+    read = open_table(path).read()
+    estimator = MLPClassifier((8,), batch_size=20, learning_rate_init=0.01, max_iter=100, random_state=0)
+    model = TableModel(estimator, "y").fit(read, labels_of(read["y"]))
+    frame = pandas.read_csv(path)
+    assert frame["flag"].dtype == bool and (model.predict(frame) == labels).mean() > 0.95
+    np.testing.assert_array_equal(model.transform(frame), model.transform(read))
+
+
+def test_unseen_categories_are_warned_of():
+    model, columns, _ = fitted(max_iter=1)
+    few = np.where(np.arange(240) % 3, columns["colour"], "green")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.predict(columns | {"colour": few})
+    many = np.where(np.arange(240) % 3, "green", columns["colour"])
+    with pytest.warns(UserWarning, match="'colour': 67% of the entries are categories .* such as 'green'; .*'blue'"):
+        model.predict(columns | {"colour": many})
+
+
+def test_bytes_are_text(tmp_path):
+    """As NumPy has text of C, and Parquet text of unknown encoding."""
+    names = np.array([b"no", "\xe9t\xe9".encode(), b"\xe9"])
+    np.savez(tmp_path / "data.npz", y=names)
+    pandas.DataFrame({"y": names.tolist()}).to_parquet(tmp_path / "data.parquet")
+    for name in ("data.npz", "data.parquet"):
+        for text in ((), ("y",)):
+            assert open_table(tmp_path / name).read(text=text)["y"].tolist() == ["no", "\xe9t\xe9", "\xe9"]
+
+
+@pytest.mark.parametrize(("entry", "kind"), [([1, 2], "lists"), ({"a": 1}, "dicts")])
+def test_columns_of_columns(tmp_path, entry, kind):
+    pandas.DataFrame({"x": [1.0, 2.0], "pair": [entry, entry]}).to_parquet(tmp_path / "data.parquet")
+    with refused("column 'pair'", f"holds {kind}"):
+        open_table(tmp_path / "data.parquet").read()
+    assert list(open_table(tmp_path / "data.parquet").read(names=["x"])) == ["x"]
+
+
 # ---- targets -------------------------------------------------------------------------------------------------------
 
 
@@ -231,6 +306,8 @@ def test_columns_of_other_dtypes():
         (["a", "b", "1"], "classification"),
         (["0", "1"] * 5, "classification"),
         (["0", "1.0"] * 5, "classification"),
+        (["0", "0.0", "1", "1.0"], "classification"),
+        (["01", "02"] * 5, "classification"),
         (["0.5", "1"] * 5, "regression"),
         ([str(i) for i in range(15)], "regression"),
         ([str(i % 20) for i in range(40)], "classification"),
@@ -241,10 +318,13 @@ def test_choose_task(texts, task):
     assert choose_task(np.array(texts, object))[0] == task
 
 
-def test_labels_keep_their_spelling():
+def test_labels_are_integers_or_keep_their_spelling():
     assert labels_of(np.array(["3", "-1"], object)).dtype == np.int64
     assert labels_of(np.array(["03", "1"], object)).tolist() == ["03", "1"]
-    assert labels_of(np.array(["1.0", "2"], object)).tolist() == ["1.0", "2"]
+    assert labels_of(np.array(["1.0", "2", "1", "-0.0"], object)).tolist() == [1, 2, 1, 0]
+    assert labels_of(np.array(["1.0", "2", "x"], object)).tolist() == ["1.0", "2", "x"]
+    like = labels_like(np.array(["True", "FALSE", "1", "1.0", "x"], object), np.array(["1.0", "FALSE", "TRUE"]))
+    assert like.tolist() == ["TRUE", "FALSE", "1.0", "1.0", "x"]
     assert labels_like(np.array(["1.0", "2", "x"], object), np.array([1, 2])).tolist() == [1, 2, 3]
     with refused("'x'", "not a number"):
         numbers_of(np.array(["1", "x"], object), "t")
@@ -312,7 +392,7 @@ def test_regression_is_in_the_targets_unit():
 
 def test_unknown_categories_and_gaps_are_predicted():
     model, _, _ = fitted()
-    strange = {"size": [None, 1e6], "age": [np.nan, 3], "city": ["Rome", ""], "colour": ["green", None]}
+    strange = {"size": [None, 1e6], "age": [np.nan, 3], "city": ["Rome", ""], "colour": ["green", "red"]}
     assert set(model.predict(strange)) <= {"yes", "no"}
     assert np.isfinite(model.predict_proba(strange)).all()
     assert model.predict({name: [] for name in strange}).shape == (0,)
