@@ -103,7 +103,7 @@ class Interrupt:
                     sent.append(time.perf_counter())
                     os.kill(os.getpid(), signal.SIGINT)
 
-                timer = threading.Timer(float(delay) + 1.0, interrupt)  # the order of the rows is laid out first
+                timer = threading.Timer(float(delay) + 1.0, interrupt)  # the labels are looked at first
                 timer.start()
                 history = self.net.train(X, T, optimizer=self.optimizer, batch_size=128, epochs=1, shuffle=False)
                 assert history.stopped == "interrupted"
