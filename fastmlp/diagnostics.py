@@ -26,7 +26,16 @@ def check_gradients(network: Network, X: Any, T: Any, step: float | None = None)
         For "weights[0]", "biases[0]", ...: the largest |difference - derivative| over the largest derivative of the
         array (or over 1e-4, where all are smaller). Beyond about 1e-6 something is wrong, unless a ReLU's z is
         within the step of 0.
+
+    Raises
+    ------
+    TypeError
+        When network is none.
+    ValueError
+        When X and T do not suit it.
     """
+    if not isinstance(network, Network):
+        raise TypeError(f"network is {type(network).__name__}; a Network is allowed")
     kinks = "relu" in (network.activation, network.output)
     formula = ((1, 1 / 2),) if kinks else ((1, 2 / 3), (2, -1 / 12))
     if step is None:

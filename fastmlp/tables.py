@@ -261,6 +261,8 @@ class TableModel:
     def fit_prepared(self, X: Any, y: Any, **parameters: Any) -> "TableModel":
         """Fit the network to what `transform` has given."""
         y = np.asarray(y)
+        if y.shape != (X.shape[0],):
+            raise ValueError(f"y has shape {y.shape}; ({X.shape[0]},) is allowed, one for each row of the table")
         if len(np.unique(y)) < 2:
             raise ValueError(f"the target {self.target!r} has one value only, {spell(y[0])!r}; two are needed")
         if self.regression:

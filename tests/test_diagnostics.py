@@ -36,3 +36,8 @@ def test_show_versions(capsys):
     fastmlp.show_versions()
     shown = capsys.readouterr().out.lower()
     assert all(word in shown for word in ("fastmlp", fastmlp.__version__, "python", "numba", "numpy", "scipy"))
+
+
+def test_what_is_no_network_is_refused():
+    with pytest.raises(TypeError, match="network is int; a Network is allowed"):
+        fastmlp.check_gradients(3, np.ones((2, 2)), np.ones((2, 1)))

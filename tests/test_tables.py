@@ -498,3 +498,9 @@ def test_csv_is_read_in_blocks(write, monkeypatch):
     expected = CSVFile(path).read()
     monkeypatch.setattr("fastmlp.tablefiles.ENTRIES", 14)
     same_columns(CSVFile(path).read(), expected)
+
+
+@pytest.mark.parametrize("y", [5, [0, 1, 0], [[0], [1]]])
+def test_a_target_of_another_length_is_refused(y):
+    with refused("y has shape", "(2,) is allowed"):
+        TableModel(fastmlp.MLPClassifier()).fit({"a": [1.0, 2.0]}, y)
