@@ -1,7 +1,6 @@
 """A network or an estimator as an ONNX model: the same predictions in other runtimes and languages."""
 
 import os
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from fastmlp import __version__
 from fastmlp.network import Network
+from fastmlp.persistence import whole_file
 
 if TYPE_CHECKING:
     import onnx
@@ -213,5 +213,6 @@ def to_onnx(model: Any, path: str | os.PathLike[str] | None = None) -> "onnx.Mod
         producer_version=__version__,
     )
     if path is not None:
-        pathlib.Path(path).write_bytes(onnx_model.SerializeToString())
+        with whole_file(path) as part:
+            part.write_bytes(onnx_model.SerializeToString())
     return onnx_model

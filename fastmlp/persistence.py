@@ -60,13 +60,21 @@ def write(path: str | os.PathLike[str], kind: str, values: Values, arrays: Array
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     text = {"format": FORMAT, "version": VERSION, "kind": kind, "values": json.dumps(values)}
     content = to_bytes(arrays, {**text, "digest": _digest(text, arrays)})
+    with whole_file(path) as part, open(part, "wb") as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A file beside `path` to write to, which takes its place once it is on the disk, or is deleted after an error."""
     target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file() and not target.is_dir():  # /dev/null, or a named pipe
+        yield target
+        return
     part = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
-        with open(part, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield part
+        _synchronize(part, os.O_RDWR)
         if target.exists():
             shutil.copymode(target, part)
         os.replace(part, target)
@@ -75,11 +83,16 @@ def write(path: str | os.PathLike[str], kind: str, values: Values, arrays: Array
         raise
     if hasattr(os, "O_DIRECTORY"):
         with contextlib.suppress(OSError):  # so that the new name outlasts a power failure; not all file systems can
-            folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            _synchronize(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _synchronize(path: Path, flags: int) -> None:
+    """Wait until a file or folder is on the disk."""
+    number = os.open(path, flags)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[str, Values, Arrays]:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fastmlp.persistence import whole_file
 
 MISSING = frozenset(  # pandas' list, for a frame of a CSV file to have the same gaps, NAN and NaT
     ("", "NA", "N/A", "n/a", "nan", "NaN", "NAN", "-nan", "-NaN", "NaT", "null", "NULL", "None", "<NA>")
@@ -167,7 +170,7 @@ def nearly_numbers(table: Table) -> Iterator[tuple[str, list[str]]]:
 # ---- files ---------------------------------------------------------------------------------------------------------
 
 
-class TableFile:
+class TableFile(ABC):
     """A file with a table: the names of its columns, and the columns when they are asked for.
 
     Attributes
@@ -192,6 +195,7 @@ class TableFile:
             raise ValueError(f"{option} {name!r} is no column of {self.label}, which has {quoted(self.names)}{hint}")
         return name
 
+    @abstractmethod
     def read(self, text: Collection[str] = (), names: Collection[str] | None = None) -> Table:
         """The columns.
 
@@ -202,7 +206,6 @@ class TableFile:
         names : collection of str, optional
             The columns to read; all when not given.
         """
-        raise NotImplementedError
 
 
 class _Numbers:
@@ -485,22 +488,6 @@ def open_table(path: str | os.PathLike[str], delimiter: str | None = None) -> Ta
     return CSVFile(path, delimiter)
 
 
-@contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its place at the end, or is deleted after an error."""
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():  # /dev/null, or a named pipe
-        yield target
-        return
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        yield part
-        os.replace(part, target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
 def write_csv(file: Any, table: Table) -> None:
     """Write a table as comma-separated values; numbers so that reading them gives the same bits."""
     writer = csv.writer(file, lineterminator="\n")
@@ -515,7 +502,7 @@ def write_table(path: str | os.PathLike[str], table: Table) -> None:
     path = Path(path)
     suffix = path.suffix.lower()
     pandas = import_pandas(str(path)) if suffix in PARQUET else None
-    with _whole_file(path) as part:
+    with whole_file(path) as part:
         if pandas is not None:
             with open(part, "wb") as binary:
                 pandas.DataFrame(table).to_parquet(binary, index=False)
