@@ -1,9 +1,13 @@
 """Contract 5, cold start: importing compiles and loads nothing unasked; one compilation serves every architecture."""
 
 import json
+import pathlib
+import re
 
 import pytest
 from cases import run_python
+
+import fastmlp
 
 IMPORT = """
 import json, sys
@@ -67,3 +71,13 @@ def test_one_compilation_serves_every_architecture(tmp_path):
     """From an empty cache: after one training of a dtype, no width, depth, function or rule compiles again."""
     counts = json.loads(run_python("-c", ARCHITECTURES, NUMBA_CACHE_DIR=str(tmp_path)))
     assert counts == {"float32": 0, "float64": 0}
+
+
+def test_what_is_kept_on_disk_is_compiled_from_where_the_cache_key_looks():
+    """Passes and entries are made in cpu/ only, whose kernels take nothing else along but formulas and codes."""
+    package = pathlib.Path(fastmlp.__file__).parent
+    for path in package.rglob("*.py"):
+        if path.parent.name != "cpu":
+            assert not re.search(r"^@(kernel|entry|once)|compiling\.pointer\(", path.read_text(), re.M) or (
+                path.parent.name == "cuda" and "cpu.compiling" not in path.read_text()
+            ), path

@@ -394,7 +394,9 @@ print(compiling.cache_key())
 
 
 def test_the_key_follows_sources_compiler_and_processor(tmp_path):
-    """A copy of the package with another comment in one file has a key of its own, and so has another processor."""
+    """A copy of the package with another comment in one file of the kernels has a key of its own, and so has another
+    processor; the files that are not compiled do not matter.
+    """
     import shutil
 
     shutil.copytree(pathlib.Path(fastmlp.__file__).parent, tmp_path / "fastmlp")
@@ -407,12 +409,17 @@ def test_the_key_follows_sources_compiler_and_processor(tmp_path):
 
     own = key()
     assert own == run_python("-c", KEY).strip()  # not the folder, but what is in it
+    for module in ("estimators.py", "cuda/forward.py"):
+        with open(tmp_path / "fastmlp" / module, "a") as file:
+            file.write("# a comment\n")
+    assert key() == own
     keys = [own, key(NUMBA_CPU_NAME="haswell"), key(NUMBA_CPU_FEATURES="+sse2"), key("numba.__version__ = '0'")]
     keys.append(key("numpy.__version__ = '9.9.9'"))
-    with open(tmp_path / "fastmlp" / "formulas.py", "a") as file:
-        file.write("# a comment\n")
-    keys.append(key())
-    assert len(set(keys)) == 6 and {len(key) for key in keys} == {16}
+    for module in ("formulas.py", "codes.py", "cpu/forward.py"):
+        with open(tmp_path / "fastmlp" / module, "a") as file:
+            file.write("# a comment\n")
+        keys.append(key())
+    assert len(set(keys)) == 8 and {len(key) for key in keys} == {16}
 
 
 # A file stands where a folder is wanted, which not even root can write to.

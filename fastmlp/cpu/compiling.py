@@ -1,9 +1,10 @@
 """How kernels are compiled and where their machine code is kept between processes.
 
 `kernel` compiles a function that other kernels call; `pointer` a pass, which is called by its address; `entry` a
-function that Python calls with integers. Passes and entries are kept on disk, under a folder named after a hash of all
-of fastmlp's sources, of the compiler's version and of the processor: Numba itself does not notice that a callee in
-another file has changed. A folder that cannot be written costs a compilation, never an error.
+function that Python calls with integers. Passes and entries are kept on disk, under a folder named after a hash of
+the kernels' sources (cpu/, formulas.py, codes.py), of the compiler's version and of the processor: Numba itself does
+not notice that a callee in another file has changed. A folder that cannot be written costs a compilation, never an
+error.
 """
 
 import contextlib
@@ -110,11 +111,12 @@ def host_features() -> set[str]:
 
 @functools.cache
 def cache_key() -> str:
-    """A hash of all that machine code depends on: the package's sources, Numba, LLVM, NumPy, Python, the processor."""
+    """A hash of all that machine code depends on: the kernels' sources, Numba, LLVM, NumPy, Python, the processor."""
     versions = (numba.__version__, llvmlite.binding.llvm_version_info, np.__version__, sys.version, numba.config.OPT)
     processor = numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name(), sorted(host_features())
     digest = hashlib.sha256(repr((versions, processor)).encode())
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+    package = Path(__file__).parents[1]
+    for path in (package / "codes.py", package / "formulas.py", *sorted((package / "cpu").glob("*.py"))):
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
