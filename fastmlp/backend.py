@@ -112,6 +112,14 @@ class TrainerBase(ABC):
             return 0.0
         return 0.5 * self.l2 * sum(float(np.square(w, dtype=np.float64).sum()) for w in self.parameters()[0])
 
+    def hidden(self, X: Any, layer: int, check: bool = True) -> np.ndarray:
+        """a of the layer-th hidden layer, counted from 0 (eq. 7), (m, n_l): what a network that ends there puts out."""
+        weights, biases = self.parameters()
+        f = self.activation
+        ending = type(self)(self.sizes[: layer + 2], f, f, "squared_error", 0.0, self.dtype, 0.0)
+        ending.set_parameters(weights[: layer + 1], biases[: layer + 1], training=False)
+        return ending.forward(X, check=check)
+
     def layer_outputs(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]]:
         """(z, a) of every layer but the first (eq. 7), (m, n_l) each."""
         result, a = [], X

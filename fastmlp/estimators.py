@@ -10,7 +10,15 @@ from typing import Any
 import numba
 import numpy as np
 from scipy.special import xlogy
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context, is_classifier
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    RegressorMixin,
+    TransformerMixin,
+    _fit_context,
+    is_classifier,
+)
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
@@ -36,7 +44,7 @@ from fastmlp.fitting import (
     fit_minibatches,
     r_squared,
 )
-from fastmlp.inputs import NUMBERS, check_tables, fingerprint
+from fastmlp.inputs import NUMBERS, as_hidden_layer, check_tables, fingerprint
 from fastmlp.training import check_every
 
 DEFAULT_ALPHA = 1e-4
@@ -79,7 +87,7 @@ def _partial_fit_is_there(estimator: Any) -> bool:
     return True
 
 
-class _MLP(CallbackSupportMixin, BaseEstimator):
+class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """What the classifier and the regressor share."""
 
     coefs_: list[np.ndarray]
@@ -399,6 +407,39 @@ class _MLP(CallbackSupportMixin, BaseEstimator):
             except ValueError:  # X was not validated and has numbers that are not finite
                 X = validated(self, X, reset=False)
                 return trainer.forward(X, check=False, largest=largest)
+
+    def transform(self, X, layer=-1):
+        """The representation of X that the network has learned: what a hidden layer puts out (eq. 7).
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (m, n_features)
+        layer : int, default=-1
+            Which hidden layer, as in hidden_layer_sizes: the last one, which the output layer decides by.
+
+        Returns
+        -------
+        a : ndarray of shape (m, n_units)
+            Or a frame, as `set_output` says; its columns are called as `get_feature_names_out` says, which is of the
+            last hidden layer.
+
+        Raises
+        ------
+        ValueError
+            When there is no such hidden layer, or X does not suit the network.
+        """
+        check_is_fitted(self, "coefs_")
+        layer = as_hidden_layer(layer, len(self.coefs_) - 1)
+        X = validated(self, X, accept_sparse=["csr"], reset=False)
+        trainer = self._trainer(self._dtype(X.dtype))
+        with self._threads():
+            return trainer.hidden(X, layer, check=False)
+
+    @property
+    def _n_features_out(self) -> int:
+        """Of `transform`, for get_feature_names_out."""
+        as_hidden_layer(-1, len(self.coefs_) - 1)
+        return len(self.intercepts_[-2])
 
     def _sizes(self) -> tuple[int, ...]:
         """Widths of the layers, by the weights and biases as they are now."""

@@ -136,6 +136,16 @@ def fingerprint(data: Any) -> str:
     return hashlib.sha256(repr(data.shape).encode() + np.ascontiguousarray(some).tobytes()).hexdigest()[:16]
 
 
+def as_hidden_layer(layer: Any, hidden: int) -> int:
+    """The number of one of so many hidden layers, 0 or more; given from the end where it is negative."""
+    if hidden == 0:
+        raise ValueError("the network has no hidden layer, so that it represents X by nothing but X itself")
+    whole = isinstance(layer, (int, np.integer)) and not isinstance(layer, bool)
+    if not whole or not -hidden <= layer < hidden:
+        raise ValueError(f"layer is {layer!r}; an integer from {-hidden} to {hidden - 1}, a hidden layer, is allowed")
+    return int(layer) % hidden
+
+
 def as_sample_weight(sample_weight: Any, rows: int, name: str = "sample_weight") -> np.ndarray | None:
     """sample_weight as float64 of shape (rows,), finite, not negative and not all zero; None stays None."""
     if sample_weight is None:

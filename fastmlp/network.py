@@ -375,6 +375,27 @@ class Network:
         """(z, a) of the layers 2 ... L for every row of X (eq. 7), arrays of shape (m, n_l)."""
         return self._trainer.layer_outputs(inputs.as_examples(X, self._sizes[0]))
 
+    def transform(self, X: Any, layer: int = -1) -> np.ndarray:
+        """The representation of X that the network has learned: a of a hidden layer (eq. 7).
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (m, n_in)
+        layer : int, default=-1
+            Which hidden layer, counted from 0, or from the end: the last one, which the output layer decides by.
+
+        Returns
+        -------
+        a : ndarray of shape (m, n_l)
+
+        Raises
+        ------
+        ValueError
+            When there is no such hidden layer, or X does not suit the network.
+        """
+        layer = inputs.as_hidden_layer(layer, len(self._sizes) - 2)
+        return self._trainer.hidden(inputs.as_examples(X, self._sizes[0]), layer)
+
     def deltas(self, X: Any, T: Any) -> list[np.ndarray]:
         """[delta^(2), ..., delta^(L)] (eq. 8-9) for every row of X and its targets, arrays of shape (m, n_l)."""
         X, T, _ = self._data(X, T, None)

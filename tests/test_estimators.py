@@ -16,6 +16,7 @@ from sklearn import config_context, neural_network
 from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.exceptions import ConvergenceWarning, NotFittedError, UndefinedMetricWarning
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss, r2_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -824,3 +825,31 @@ def test_jit_predict_in_a_cached_function(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(CACHED)
     assert run_python(str(program)) == run_python(str(program))
+
+
+def test_transform_is_what_the_last_hidden_layer_puts_out():
+    """scikit-learn's transformer convention: in a pipeline, with names and frames; layers by their place."""
+    X, y = classes("strings", m=90)
+    classifier = fastmlp.MLPClassifier((9, 5), activation="tanh", max_iter=4, random_state=0).fit(X, y)
+    W, b = classifier.coefs_, classifier.intercepts_
+    first = np.tanh(X @ W[0] + b[0])
+    np.testing.assert_allclose(classifier.transform(X, layer=0), first, rtol=1e-11)
+    np.testing.assert_allclose(classifier.transform(X), np.tanh(first @ W[1] + b[1]), rtol=1e-11)
+    assert np.array_equal(classifier.transform(scipy.sparse.csr_matrix(X)), classifier.transform(X))
+    assert classifier.transform(X.astype(np.float32)).dtype == np.float64
+    assert list(classifier.get_feature_names_out()) == [f"mlpclassifier{j}" for j in range(5)]
+    network = fastmlp.MLPClassifier((9, 5), learning_rate_init=0.02, max_iter=40, random_state=0)
+    pipeline = make_pipeline(network, LogisticRegression()).fit(X, y)
+    on_representation = LogisticRegression().fit(network.transform(X), y)
+    assert np.array_equal(pipeline.predict_proba(X), on_representation.predict_proba(network.transform(X)))
+    assert pipeline.score(X, y) > 0.75
+    frame = classifier.set_output(transform="pandas").transform(X)
+    assert list(frame.columns) == list(classifier.get_feature_names_out()) and frame.shape == (90, 5)
+    regressor = fastmlp.MLPRegressor((4,), max_iter=2, random_state=0)
+    assert regressor.fit_transform(X, X[:, 0]).shape == (90, 4)
+    with pytest.raises(ValueError, match="layer is 1; an integer from -1 to 0, a hidden layer, is allowed"):
+        regressor.transform(X, 1)
+    with pytest.raises(ValueError, match="the network has no hidden layer"):
+        fastmlp.MLPClassifier((), max_iter=2).fit(X, y).transform(X)
+    with pytest.raises(NotFittedError):
+        fastmlp.MLPClassifier().transform(X)

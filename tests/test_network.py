@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import reference
+import scipy.sparse
 from cases import (
     ACTIVATIONS,
     DTYPES,
@@ -414,3 +415,23 @@ def test_reading_changes_nothing():
     X_before, T_before = X.copy(), T.copy()
     net.forward(X), net.layers(X), net.deltas(X, T), net.objective(X, T), net.gradients(X, T)
     assert same_bits(net, same) and np.array_equal(X, X_before) and np.array_equal(T, T_before)
+
+
+def test_transform_is_a_of_a_hidden_layer():
+    r = np.random.default_rng(5)
+    X = r.random((37, 4))
+    for dtype in ("float32", "float64"):
+        net = fastmlp.Network([4, 19, 6, 3], activation="softplus", init="he", dtype=dtype, dropout=0.5, random_state=0)
+        hidden = [a for _, a in net.layers(X)[:-1]]
+        for layer in (0, 1, -1, -2):
+            found = net.transform(X, layer=layer)
+            assert found.dtype == dtype and np.array_equal(found, hidden[layer])
+        assert np.array_equal(net.transform(X), hidden[-1])
+        assert np.array_equal(net.transform(scipy.sparse.csr_matrix(X)), hidden[-1])
+    for layer in (2, -3, 0.0, True, None):
+        with pytest.raises(ValueError, match="layer is .*; an integer from -2 to 1, a hidden layer, is allowed"):
+            net.transform(X, layer)
+    with pytest.raises(ValueError, match="X has shape"):
+        net.transform(X[:, :3])
+    with pytest.raises(ValueError, match="the network has no hidden layer"):
+        fastmlp.Network([4, 3]).transform(X)
