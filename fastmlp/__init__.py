@@ -17,6 +17,7 @@ from typing import Any
 from fastmlp.diagnostics import check_gradients
 from fastmlp.network import Network
 from fastmlp.optimizers import LBFGS, SGD, Adam, GradientDescent
+from fastmlp.supplied import Activation, Loss
 from fastmlp.system import show_versions, warmup
 from fastmlp.training import DivergenceError, History
 
@@ -41,10 +42,12 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "LBFGS",
     "SGD",
+    "Activation",
     "Adam",
     "DivergenceError",
     "GradientDescent",
     "History",
+    "Loss",
     "MLPClassifier",
     "MLPRegressor",
     "Network",

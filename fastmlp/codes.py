@@ -1,6 +1,8 @@
 """The numbers by which kernels know activations, losses and update rules."""
 
-IDENTITY, LOGISTIC, TANH, RELU, SOFTPLUS, SOFTMAX, EXPONENTIAL = range(7)
+from typing import Any
+
+IDENTITY, LOGISTIC, TANH, RELU, SOFTPLUS, SOFTMAX, EXPONENTIAL, SUPPLIED = range(8)
 ACTIVATIONS = {
     "identity": IDENTITY,
     "logistic": LOGISTIC,
@@ -10,7 +12,7 @@ ACTIVATIONS = {
     "softmax": SOFTMAX,
     "exp": EXPONENTIAL,
 }
-SQUARED_ERROR, LOG_LOSS, POISSON, HUBER, ABSOLUTE_ERROR = range(5)
+SQUARED_ERROR, LOG_LOSS, POISSON, HUBER, ABSOLUTE_ERROR, SUPPLIED_LOSS = range(6)
 LOSSES = {
     "squared_error": SQUARED_ERROR,
     "log_loss": LOG_LOSS,
@@ -28,3 +30,13 @@ RULES = {
     "nesterov": NESTEROV,
     "adam": ADAM,
 }
+
+
+def activation_code(activation: Any) -> int:
+    """The number of an activation: a name, or an Activation that a user has supplied."""
+    return ACTIVATIONS[activation] if isinstance(activation, str) else SUPPLIED
+
+
+def loss_code(loss: Any) -> int:
+    """The number of a loss: a name, or a Loss that a user has supplied."""
+    return LOSSES[loss] if isinstance(loss, str) else SUPPLIED_LOSS

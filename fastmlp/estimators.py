@@ -24,7 +24,7 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import _safe_indexing, check_random_state, column_or_1d, compute_sample_weight
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -45,6 +45,7 @@ from fastmlp.fitting import (
     r_squared,
 )
 from fastmlp.inputs import NUMBERS, as_hidden_layer, check_tables, fingerprint
+from fastmlp.supplied import Activation, Loss, supplied
 from fastmlp.training import check_every
 
 DEFAULT_ALPHA = 1e-4
@@ -96,7 +97,7 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
 
     _parameter_constraints: dict[str, list[Any]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions({"identity", "logistic", "tanh", "relu", "softplus"})],
+        "activation": [StrOptions({"identity", "logistic", "tanh", "relu", "softplus"}), HasMethods(["f", "df"])],
         "solver": [StrOptions({"lbfgs", "sgd", "adam", "adamw", "gd"})],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "l2": [Interval(Real, 0, None, closed="left"), None],
@@ -150,6 +151,7 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
             if any(n >= 2**63 for n in hidden):
                 raise ValueError(f"hidden_layer_sizes is {sizes}; numbers within 64 bits are allowed")
             self._check_combinations(incremental)
+            self._f(), self._loss()  # refuse f and df that do not belong together
             first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
             X, y = self._validate_input(X, y, incremental, reset=first)
             if sample_weight is not None:
@@ -343,9 +345,9 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         eps = np.finfo(dtype).eps
         settings = (
             self._sizes(),
-            self.activation,
+            self._f(),
             self.out_activation_,
-            "log_loss" if is_classifier(self) else self.loss,
+            self._loss(),
             float(l2),
             dtype,
             float(self.dropout),
@@ -450,6 +452,16 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
             raise ValueError(f"coefs_ and intercepts_ have shapes {found}; {allowed} are allowed")
         return sizes
 
+    def _f(self) -> Any:
+        """f of the hidden layers: its name, or the Activation that was supplied."""
+        return self.activation if isinstance(self.activation, str) else supplied(Activation, self.activation)
+
+    def _loss(self) -> Any:
+        """The loss of an example: its name, or the Loss that was supplied."""
+        if is_classifier(self):
+            return "log_loss"
+        return self.loss if isinstance(self.loss, str) else supplied(Loss, self.loss)
+
     def _dtype(self, *others: np.dtype) -> np.dtype:
         """float32 when the weights (and other arrays) are no wider, else float64."""
         found = np.result_type(*(a.dtype for a in self.coefs_), *(a.dtype for a in self.intercepts_), *others)
@@ -457,11 +469,11 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
 
     def _plain_prediction(self, dtype: np.dtype) -> PlainPrediction:
         """The prediction of a few rows, made anew when the weights are other arrays than at the last call."""
-        used = (*self.coefs_, *self.intercepts_, self.activation, self.out_activation_, dtype)
+        used = (*self.coefs_, *self.intercepts_, self._f(), self.out_activation_, dtype)
         kept, prediction = PLAIN_PREDICTIONS.get(self, ((), None))
         if prediction is None or len(kept) != len(used) or any(a is not b for a, b in zip(kept, used, strict=True)):
             self._sizes()
-            prediction = PlainPrediction(self.coefs_, self.intercepts_, self.activation, self.out_activation_, dtype)
+            prediction = PlainPrediction(self.coefs_, self.intercepts_, self._f(), self.out_activation_, dtype)
             if not prediction.copied:
                 PLAIN_PREDICTIONS[self] = used, prediction
         return prediction
@@ -476,7 +488,7 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         check_is_fitted(self, "coefs_")
         self._sizes()
         weights, biases = [W.copy() for W in self.coefs_], [b.copy() for b in self.intercepts_]
-        prediction = PlainPrediction(weights, biases, self.activation, self.out_activation_, self._dtype())
+        prediction = PlainPrediction(weights, biases, self._f(), self.out_activation_, self._dtype())
         return self._jit_predict(prediction.compiled())
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -521,8 +533,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
     ----------
     hidden_layer_sizes : array-like of int, default=(100,)
         Units of each hidden layer; () is a linear model.
-    activation : {"identity", "logistic", "tanh", "relu", "softplus"}, default="relu"
-        f of the hidden layers (eq. 1-3).
+    activation : {"identity", "logistic", "tanh", "relu", "softplus"} or Activation, default="relu"
+        f of the hidden layers (eq. 1-3); or your own, a `fastmlp.Activation` or any object with functions f(z), df(z).
     solver : {"adam", "sgd", "lbfgs", "adamw", "gd"}, default="adam"
         "adamw" is Adam with decoupled weight decay; "gd" the lecture's gradient descent (eq. 12-13) over all examples,
         until no weight changes by more than tol; "lbfgs" SciPy's L-BFGS-B.
@@ -833,13 +845,14 @@ class MLPRegressor(RegressorMixin, _MLP):
 
     Parameters
     ----------
-    loss : {"squared_error", "poisson", "huber", "absolute_error"}, default="squared_error"
+    loss : {"squared_error", "poisson", "huber", "absolute_error"} or Loss, default="squared_error"
         Half the squared error; half the Poisson deviance of e^z, for y >= 0; Huber's, which is half the squared error
-        up to a distance of 1 and linear beyond; the absolute error. The mean over the outputs, Poisson's the sum.
+        up to a distance of 1 and linear beyond; the absolute error; or your own, a `fastmlp.Loss` or any object with
+        functions f(a, y), df(a, y). The mean over the outputs, Poisson's the sum.
     hidden_layer_sizes : array-like of int, default=(100,)
         Units of each hidden layer; () is a linear model.
-    activation : {"identity", "logistic", "tanh", "relu", "softplus"}, default="relu"
-        f of the hidden layers (eq. 1-3).
+    activation : {"identity", "logistic", "tanh", "relu", "softplus"} or Activation, default="relu"
+        f of the hidden layers (eq. 1-3); or your own, a `fastmlp.Activation` or any object with functions f(z), df(z).
     solver : {"adam", "sgd", "lbfgs", "adamw", "gd"}, default="adam"
         "adamw" is Adam with decoupled weight decay; "gd" the lecture's gradient descent (eq. 12-13) over all examples,
         until no weight changes by more than tol; "lbfgs" SciPy's L-BFGS-B.
@@ -940,7 +953,7 @@ class MLPRegressor(RegressorMixin, _MLP):
 
     _parameter_constraints: dict[str, list[Any]] = {
         **_MLP._parameter_constraints,
-        "loss": [StrOptions({"squared_error", "poisson", "huber", "absolute_error"})],
+        "loss": [StrOptions({"squared_error", "poisson", "huber", "absolute_error"}), HasMethods(["f", "df"])],
     }
     _score_function = staticmethod(r_squared)
 

@@ -164,7 +164,7 @@ class Progress:
         left_out = ["verbose", "n_threads", "device", "warm_start"]
         if not isinstance(estimator.learning_rate, str) or estimator.learning_rate != "cosine":
             left_out.append("max_iter")
-        parameters = {n: comparable(v) for n, v in estimator.get_params(deep=False).items() if n not in left_out}
+        parameters = {n: comparable(v, n) for n, v in estimator.get_params(deep=False).items() if n not in left_out}
         progress = cls(Checkpoint(path, every, type(estimator).__name__, {**parameters, **data}))
         if progress.found is not None:
             with wanting(progress.checkpoint.path, "a fit"):

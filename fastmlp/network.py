@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastmlp import devices, inputs
+from fastmlp.supplied import Activation, Loss, supplied
 
 if TYPE_CHECKING:
     from fastmlp.optimizers import Optimizer
@@ -29,6 +30,17 @@ def _choose(name: str, value: Any, allowed: Sequence[str]) -> Any:
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} is {value!r}; {', '.join(map(repr, allowed))} are allowed")
     return value
+
+
+def _choose_or_take(name: str, value: Any, allowed: Sequence[str], kind: Any) -> Any:
+    """One of some names, or what a user supplies in place of it."""
+    if isinstance(value, str) and value in allowed:
+        return value
+    found = supplied(kind, value)
+    if found is None:
+        names = ", ".join(map(repr, allowed))
+        raise ValueError(f"{name} is {value!r}; {names} and objects with functions f and df are allowed")
+    return found
 
 
 def _number(name: str, value: Any, allowed: str, holds: Callable[[float], bool]) -> float:
@@ -73,13 +85,14 @@ class Network:
     sizes : sequence of int >= 1
         Widths of the layers, input and output included. With two numbers there is no hidden layer: linear, logistic
         or softmax regression.
-    activation : {"identity", "logistic", "tanh", "relu", "softplus"}, default="logistic"
-        f of the hidden layers (eq. 1-3).
+    activation : {"identity", "logistic", "tanh", "relu", "softplus"} or Activation, default="logistic"
+        f of the hidden layers (eq. 1-3); or your own, a `fastmlp.Activation` or any object with functions f(z), df(z).
     output : the same or "softmax", default="logistic"
         f of the output layer.
-    loss : {"squared_error", "log_loss"}, default="squared_error"
+    loss : {"squared_error", "log_loss"} or Loss, default="squared_error"
         "squared_error" is eq. 4, half the squared distance, for any output but softmax. "log_loss" is the sum over
-        the outputs of -y ln a - (1 - y) ln(1 - a) for a logistic output, and -sum_j y_j ln a_j for softmax.
+        the outputs of -y ln a - (1 - y) ln(1 - a) for a logistic output, and -sum_j y_j ln a_j for softmax. Or your
+        own, a `fastmlp.Loss` or any object with functions f(a, y), df(a, y), for any output but softmax.
     l2 : float >= 0, default=0.0
         lambda of eq. 5, on weights, not biases.
     init : {"small", "glorot", "he"}, default="small"
@@ -112,9 +125,9 @@ class Network:
     def __init__(
         self,
         sizes: Sequence[int],
-        activation: str = "logistic",
-        output: str = "logistic",
-        loss: str = "squared_error",
+        activation: str | Activation | Any = "logistic",
+        output: str | Activation | Any = "logistic",
+        loss: str | Loss | Any = "squared_error",
         l2: float = 0.0,
         init: str = "small",
         dtype: Any = "float32",
@@ -124,9 +137,9 @@ class Network:
         random_state: Any = None,
     ):
         self._sizes = self._check_sizes(sizes)
-        self._activation = _choose("activation", activation, HIDDEN_ACTIVATIONS)
-        self._output = _choose("output", output, OUTPUT_ACTIVATIONS)
-        self._loss = _choose("loss", loss, LOSSES)
+        self._activation = _choose_or_take("activation", activation, HIDDEN_ACTIVATIONS, Activation)
+        self._output = _choose_or_take("output", output, OUTPUT_ACTIVATIONS, Activation)
+        self._loss = _choose_or_take("loss", loss, LOSSES, Loss)
         if (output == "softmax") != (loss == "log_loss") and output != "logistic":
             raise ValueError(
                 f"output is {output!r} and loss is {loss!r}; softmax goes with log_loss only, and log_loss with "
@@ -212,18 +225,18 @@ class Network:
         return self._sizes
 
     @property
-    def activation(self) -> str:
-        """f of the hidden layers."""
+    def activation(self) -> Any:
+        """f of the hidden layers: a name, or an Activation."""
         return self._activation
 
     @property
-    def output(self) -> str:
-        """f of the output layer."""
+    def output(self) -> Any:
+        """f of the output layer: a name, or an Activation."""
         return self._output
 
     @property
-    def loss(self) -> str:
-        """The loss of one example."""
+    def loss(self) -> Any:
+        """The loss of one example: a name, or a Loss."""
         return self._loss
 
     @property

@@ -94,9 +94,12 @@ OUTPUT: dict[str, Callable[[_Graph, str], str]] = {
 
 
 def _forward(
-    graph: _Graph, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray], activation: str, output: str
+    graph: _Graph, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray], activation: Any, output: Any
 ) -> str:
     """h_{W,b}(x) for every row of X (eq. 7), the value of the last node."""
+    for name, f, known in (("activation", activation, HIDDEN), ("output", output, OUTPUT)):
+        if not isinstance(f, str):
+            raise ValueError(f"{name} is {f!r}, which ONNX has no operators for; {', '.join(known)} are allowed")
     size = sum(array.size for array in (*weights, *biases)) * graph.dtype.itemsize
     if size > LARGEST:
         raise ValueError(f"model has {size} bytes of weights and biases; an ONNX model holds at most {LARGEST}")
@@ -167,7 +170,8 @@ def to_onnx(model: Any, path: str | os.PathLike[str] | None = None) -> "onnx.Mod
     NotFittedError
         When the estimator is not fitted.
     ValueError
-        When the weights take 2 GiB or more, which no ONNX file holds, or the classes are neither numbers nor strings.
+        When the weights take 2 GiB or more, which no ONNX file holds; the classes are neither numbers nor strings; or
+        the activation is one that a user has supplied.
     ImportError
         When onnx is not installed.
 
@@ -195,7 +199,7 @@ def to_onnx(model: Any, path: str | os.PathLike[str] | None = None) -> "onnx.Mod
             raise TypeError(f"model is {type(model).__name__}; a Network, MLPClassifier or MLPRegressor is allowed")
         check_is_fitted(model)
         sizes, graph = model._sizes(), _Graph(model._dtype())
-        h = _forward(graph, model.coefs_, model.intercepts_, model.activation, model.out_activation_)
+        h = _forward(graph, model.coefs_, model.intercepts_, model._f(), model.out_activation_)
         if isinstance(model, MLPClassifier):
             _classify(graph, model, h, sizes[-1])
         elif sizes[-1] == 1:

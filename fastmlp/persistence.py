@@ -32,11 +32,13 @@ import numpy as np
 from fastmlp import devices, optimizers
 from fastmlp.network import Network
 from fastmlp.optimizers import MOMENTS
+from fastmlp.supplied import Activation, Loss, described, supplied
 from fastmlp.training import check_every
 
 FORMAT, VERSION = "fastmlp", "1"
 BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 NETWORK_SETTINGS = ("sizes", "activation", "output", "loss", "l2", "init", "dtype", "precision", "dropout")
+PIECES = {"activation": Activation, "output": Activation, "loss": Loss}  # settings that users may supply
 FUNCTION = "a function"  # in place of a setting that is one, where settings are compared
 Arrays = dict[str, np.ndarray]
 Values = dict[str, Any]
@@ -250,7 +252,8 @@ def moments_from(
 
 def network_settings(network: Network) -> Values:
     """The settings of a network that its training depends on, for JSON."""
-    return {name: _plain(getattr(network, name)) for name in NETWORK_SETTINGS}
+    found = {name: getattr(network, name) for name in NETWORK_SETTINGS}
+    return {name: _plain(value) if name not in PIECES else comparable(value, name) for name, value in found.items()}
 
 
 def optimizer_values(optimizer: Any) -> Values | None:
@@ -312,7 +315,31 @@ def _pack_network(network: Network) -> tuple[Values, Arrays]:
     return values, arrays
 
 
-def _unpack_network(values: Values, arrays: Arrays) -> Network:
+def _with_pieces(values: Values, pieces: Values) -> Values:
+    """Settings with what a user has supplied, which a file can only describe, in its place."""
+    wanted = {n for n in PIECES if isinstance(values.get(n), dict) and "supplied" in values[n]}
+    for name in pieces:
+        if name not in wanted:
+            raise ValueError(f"{name} is given and the model has {values.get(name)!r}; it must not be given")
+    result = dict(values)
+    for name in wanted:
+        was = values[name]
+        if name not in pieces:
+            raise ValueError(
+                f"its {name} is {was['name']!r}, which was supplied as functions: a file without code cannot hold "
+                f"them; give them again, as load(path, {name}=...)"
+            )
+        piece = supplied(PIECES[name], pieces[name])
+        if piece is None:
+            raise ValueError(f"{name} is {pieces[name]!r}; an object with functions f and df is allowed")
+        if described(piece)["values"] != was["values"]:
+            raise ValueError(f"{name} is {piece!r}, whose f or df has other values than that of the model")
+        result[name] = pieces[name]
+    return result
+
+
+def _unpack_network(values: Values, arrays: Arrays, pieces: Values) -> Network:
+    values = _with_pieces(values, pieces)
     device = values["device"]
     problem = devices.cuda_problem() if device == "cuda" else None
     if problem is not None:
@@ -332,13 +359,13 @@ def _unpack_network(values: Values, arrays: Arrays) -> Network:
     return network
 
 
-def _unpack_checkpoint(values: Values, arrays: Arrays) -> Network:
+def _unpack_checkpoint(values: Values, arrays: Arrays, pieces: Values) -> Network:
     """The network that `train` returns when it finds this checkpoint: with patience that of the best epoch."""
     own, best = values["network"], values["best"]
     if best is None:
-        return _unpack_network(own, arrays)
+        return _unpack_network(own, arrays, pieces)
     arrays = {name[len("best.") :]: array for name, array in arrays.items() if name.startswith("best.")}
-    return _unpack_network({**own, "state": best["state"]}, arrays)
+    return _unpack_network({**own, "state": best["state"]}, arrays, pieces)
 
 
 def _warn_of_function(name: str, consequence: str) -> None:
@@ -356,11 +383,15 @@ SHAPE = ("n_layers_", "n_outputs_", "n_features_in_", "out_activation_", "featur
 
 def parameter_values(estimator: Any) -> Values:
     """An estimator's parameters, for JSON; tuples, dictionaries and generators are marked as such."""
-    return {name: _parameter(value) for name, value in estimator.get_params(deep=False).items()}
+    found = estimator.get_params(deep=False)
+    return {name: _parameter(value) if name not in PIECES else comparable(value, name) for name, value in found.items()}
 
 
-def comparable(value: Any) -> Any:
+def comparable(value: Any, name: str = "") -> Any:
     """A parameter in a form that is equal for parameters that mean the same."""
+    piece = supplied(PIECES[name], value) if name in PIECES else None
+    if piece is not None:
+        return described(piece)
     if isinstance(value, np.random.RandomState):
         return "a RandomState"
     if isinstance(value, dict):
@@ -433,11 +464,12 @@ def _pack_estimator(estimator: Any) -> tuple[Values, Arrays]:
     return values, arrays
 
 
-def _unpack_estimator(kind: str, values: Values, arrays: Arrays) -> Any:
+def _unpack_estimator(kind: str, values: Values, arrays: Arrays, pieces: Values) -> Any:
     import fastmlp.estimators as estimators
     from fastmlp.fitting import OptimizerState
 
-    parameters = {name: _parameter_from(value) for name, value in values["parameters"].items()}
+    parameters = _with_pieces(values["parameters"], pieces)
+    parameters = {name: v if name in PIECES else _parameter_from(v) for name, v in parameters.items()}
     estimator = getattr(estimators, kind)(**parameters)
     if "fitted" not in values:
         return estimator
@@ -476,19 +508,19 @@ def pack(model: Any) -> tuple[str, Values, Arrays]:
     raise TypeError(f"model is {kind}; Network, MLPClassifier and MLPRegressor are allowed")
 
 
-def unpack(kind: str, values: Values, arrays: Arrays) -> Any:
-    """The model that has been packed; see `load`."""
+def unpack(kind: str, values: Values, arrays: Arrays, pieces: Values) -> Any:
+    """The model that has been packed; see `load`. pieces: what users supply, by the names of the settings."""
     try:
         if kind == "Network":
-            return _unpack_network(values, arrays)
+            return _unpack_network(values, arrays, pieces)
         if kind == "Network checkpoint":
-            return _unpack_checkpoint(values, arrays)
+            return _unpack_checkpoint(values, arrays, pieces)
         if kind in ("MLPClassifier", "MLPRegressor"):
-            return _unpack_estimator(kind, values, arrays)
+            return _unpack_estimator(kind, values, arrays, pieces)
         if kind == "TableModel":
             from fastmlp.tables import TableModel
 
-            return TableModel.unpack(values, arrays)
+            return TableModel.unpack(values, arrays, pieces)
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"what a {kind} needs is missing or wrong: {error!r}") from error
     if kind.endswith(" checkpoint"):
@@ -501,7 +533,8 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
     The file has the weights, the settings, the optimizer's state and, of a Network, that of the random generator, so
     that training goes on with the same bits after `load`. It is a safetensors file without code; `fastmlp.persistence`
-    says what is in it. A setting that is a function (a schedule, a scorer) is left out, with a warning.
+    says what is in it. A setting that is a function (a schedule, a scorer) is left out, with a warning; an
+    activation or a loss of your own is given again to `load`.
 
     Parameters
     ----------
@@ -530,7 +563,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     write(path, *pack(model))
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def load(path: str | os.PathLike[str], **pieces: Any) -> Any:
     """The model that `save` has written to a file, or the network whose training has left a checkpoint there.
 
     Nothing in the file is executed. A network of a GPU comes back on the CPU, with a warning, where there is no GPU.
@@ -538,6 +571,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     Parameters
     ----------
     path : path-like
+    activation, output, loss : Activation, Activation, Loss
+        What was supplied as functions when the model was made, for a file holds no code; only where it was.
 
     Returns
     -------
@@ -548,11 +583,15 @@ def load(path: str | os.PathLike[str]) -> Any:
     OSError
         When there is no such file, or it cannot be read.
     ValueError
-        When it was not written by `save`, is damaged, or of a later version of the format.
+        When it was not written by `save`, is damaged, or of a later version of the format; or a supplied function is
+        not given, or another one.
     """
+    for name in pieces:
+        if name not in PIECES:
+            raise TypeError(f"load() got an unexpected keyword argument {name!r}; {', '.join(PIECES)} are allowed")
     packed = read(path)
     try:
-        return unpack(*packed)
+        return unpack(*packed, pieces)
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)} cannot be loaded: {error}") from error
 

@@ -368,15 +368,17 @@ class TableModel:
         }, arrays
 
     @classmethod
-    def unpack(cls, values: persistence.Values, arrays: persistence.Arrays) -> "TableModel":
-        """The model that `pack` has taken apart."""
+    def unpack(
+        cls, values: persistence.Values, arrays: persistence.Arrays, pieces: persistence.Values
+    ) -> "TableModel":
+        """The model that `pack` has taken apart; pieces as for `persistence.unpack`."""
         prefix = "estimator."
         inner = {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
         kind = values["estimator"]["kind"]
         if kind not in ("MLPClassifier", "MLPRegressor"):
             raise ValueError(f"its estimator is {kind!r}; MLPClassifier and MLPRegressor are allowed")
         target = values["target"]
-        model = cls(persistence.unpack(kind, values["estimator"]["values"], inner), target["name"])
+        model = cls(persistence.unpack(kind, values["estimator"]["values"], inner, pieces), target["name"])
         model._mean, model._scale = float(target["mean"]), float(target["scale"])
         model.numbers_ = [str(name) for name in values["numbers"]]
         model.categories_ = {str(name): [str(text) for text in texts] for name, texts in values["categories"]}

@@ -8,6 +8,7 @@ test_cuda_compile.py, in processes without the simulator.
 """
 
 import json
+import math
 import os
 import pathlib
 import re
@@ -21,6 +22,7 @@ from numba.cuda import dispatcher
 from numba.cuda import types as kinds
 from numba.cuda.compiler import _compile_pyfunc_with_fixup
 
+import fastmlp
 from fastmlp.cuda import epoch, launch, layout, reduction
 
 WORDS = ("fma.rn", "cp.async.cg", "ld.shared.v", ".f64", "atom.", "red.release", "ld.acquire")
@@ -42,6 +44,17 @@ def signature(real, numbers=0):
     return kinds.void(*[kinds.int64] * numbers, *(kinds.Array(kind, 1, "C") for kind in arrays))
 
 
+def swish(z):
+    return z / (1.0 + math.exp(-z))
+
+
+def supplied():
+    """A user's activation and loss: with a function of theirs, an `if`, and NumPy's functions."""
+    f = fastmlp.Activation(swish, lambda z: swish(z) + (1.0 - swish(z)) / (1.0 + np.exp(-z)))
+    loss = fastmlp.Loss(lambda a, y: max(0.9 * (y - a), 0.1 * (a - y)), lambda a, y: -0.9 if a < y else 0.1)
+    return epoch.Supplied(f, f, loss)
+
+
 def kernels():
     """(name, kernel, signature, launch bounds, dynamic shared bytes) of every kernel there is."""
     for real in (np.float32, np.float64):
@@ -55,6 +68,11 @@ def kernels():
             bounds = shape.threads, epoch.blocks_of(real, shape, False)
             name = f"stage {shape.rows}x{shape.columns} {real.__name__}"
             yield name, epoch.make_stage(real, shape), signature(real, 2), bounds, shared
+        if real is np.float32:
+            shape = layout.shapes(real)[0]
+            bounds, shared = (shape.threads, 1), TABLE_BYTES + layout.ring_size(shape, real) * size
+            name = "epoch in one block with a user's functions"
+            yield name, epoch.make_epoch(real, shape, True, supplied()), signature(real), bounds, shared
         array = kinds.Array(kinds.float32 if real is np.float32 else kinds.float64, 1, "C")
         found = kinds.Array(kinds.float64, 1, "C")
         threads = reduction.REDUCERS

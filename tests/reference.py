@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Net(NamedTuple):
-    """The parameters of a network and the functions it is made of."""
+    """The parameters of a network and the functions it is made of: names, or objects with functions f and df."""
 
     weights: list
     biases: list
@@ -42,6 +42,11 @@ FUNCTIONS = {
 }
 
 
+def functions(name):
+    """f and f' of an activation."""
+    return FUNCTIONS[name] if isinstance(name, str) else (name.f, name.df)
+
+
 def softmax(z):
     """e^z_j / sum_k e^z_k for one example."""
     largest = max(z)
@@ -65,7 +70,7 @@ def layers(net, X):
         columns, b = rows(W.T), rows(b)
         z = [[dot(w_j, a_k) + b_j for w_j, b_j in zip(columns, b)] for a_k in a]
         name = net.output if l == len(net.weights) - 1 else net.activation
-        a = [softmax(z_k) if name == "softmax" else [FUNCTIONS[name][0](z_kj) for z_kj in z_k] for z_k in z]
+        a = [softmax(z_k) if name == "softmax" else [functions(name)[0](z_kj) for z_kj in z_k] for z_k in z]
         result.append((np.array(z), np.array(a)))
     return result
 
@@ -82,12 +87,13 @@ def deltas(net, X, T):
     if net.loss == "log_loss":
         delta = rows(a - np.asarray(T, np.float64))
     else:
-        derivative = FUNCTIONS[net.output][1]
+        derivative = functions(net.output)[1]
+        error = (lambda a_j, t_j: a_j - t_j) if net.loss == "squared_error" else net.loss.df
         delta = [
-            [(a_j - t_j) * derivative(z_j) for z_j, a_j, t_j in zip(z_k, a_k, t_k)]
+            [error(a_j, t_j) * derivative(z_j) for z_j, a_j, t_j in zip(z_k, a_k, t_k)]
             for z_k, a_k, t_k in zip(rows(z), rows(a), rows(T))
         ]
-    result, derivative = [np.array(delta)], FUNCTIONS[net.activation][1]
+    result, derivative = [np.array(delta)], functions(net.activation)[1]
     for W, (z, _) in zip(net.weights[:0:-1], passed[-2::-1]):
         W = rows(W)
         delta = [
@@ -122,6 +128,8 @@ def loss_of_one(net, z, h, t):
     if net.output == "softmax":
         log_of_sum = max(z) + math.log(sum(math.exp(z_j - max(z)) for z_j in z))
         return sum(t_j * (log_of_sum - z_j) for z_j, t_j in zip(z, t))
+    if net.loss != "log_loss":
+        return sum(net.loss.f(h_j, t_j) for h_j, t_j in zip(h, t))
     return sum(softplus(z_j) - t_j * z_j for z_j, t_j in zip(z, t))
 
 

@@ -1,8 +1,8 @@
 """f, f' and dropout over tiles of activations and deltas that are still in the L1 cache (eq. 1-3)."""
 
-from fastmlp.codes import IDENTITY, LOGISTIC, RELU, SOFTPLUS, TANH
+from fastmlp.codes import IDENTITY, LOGISTIC, RELU, SOFTPLUS, SUPPLIED, TANH
 from fastmlp.cpu.compiling import kernel
-from fastmlp.cpu.vector import broadcast, lane_sum, lanes, load, panel_width, positions, store
+from fastmlp.cpu.vector import address, broadcast, call_map, lane_sum, lanes, load, panel_width, positions, store
 from fastmlp.formulas import (
     exp_negative,
     exponential,
@@ -20,10 +20,16 @@ from fastmlp.formulas import (
 
 
 @kernel
-def activate(activation, A, a, vectors, rows):
-    """a = f(z) in place (eq. 1-3) for `rows` rows of `vectors` vectors at A[a]; the identity has nothing to do."""
+def activate(layer, activation, A, a, vectors, rows):
+    """a = f(z) in place (eq. 1-3) for `rows` rows of `vectors` vectors at A[a]; the identity has nothing to do.
+
+    f is named by `activation`; one that a user has supplied is the layer's own.
+    """
     P, V = panel_width(A), lanes(A)
     if activation == IDENTITY:
+        return
+    if activation == SUPPLIED:
+        call_map(layer.f, address(A, a), 0, address(A, a), vectors, rows)
         return
     for r in range(a, a + rows * P, P):
         for v in range(r, r + vectors * V, V):
@@ -42,13 +48,27 @@ def activate(activation, A, a, vectors, rows):
 
 
 @kernel
-def multiply_derivative(activation, A, D, a, vectors, rows, unscale):
+def keep_slopes(layer, activation, A, S, a, vectors, rows):
+    """f'(z) into S, z being at A[a] still, where a user has supplied f: it need not be a function of f(z)."""
+    if activation == SUPPLIED:
+        call_map(layer.df, address(A, a), 0, address(S, a), vectors, rows)
+
+
+@kernel
+def multiply_derivative(activation, A, D, S, a, vectors, rows, unscale):
     """delta *= f'(z) (the last factor of eq. 8 and 9), for `rows` rows of `vectors` vectors at A[a] and D[a].
 
-    A holds f(z) / unscale: dropout's scale is taken back before f' is formed.
+    A holds f(z) / unscale: dropout's scale is taken back before f' is formed. S holds what `keep_slopes` kept.
     """
     P, V = panel_width(A), lanes(A)
     if activation == IDENTITY:
+        return
+    if activation == SUPPLIED:
+        for r in range(a, a + rows * P, P):
+            for v in range(r, r + vectors * V, V):
+                d = load(D, v)
+                moved = d * load(S, v)  # padding has no delta, and may have no slope: 0 * NaN is to stay 0
+                store(D, v, where(d < 0.0, moved, where(d > 0.0, moved, d)))
         return
     for r in range(a, a + rows * P, P):
         for v in range(r, r + vectors * V, V):

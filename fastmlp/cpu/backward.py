@@ -2,12 +2,14 @@
 
 import math
 
-from fastmlp.codes import ABSOLUTE_ERROR, HUBER, LOG_LOSS, POISSON, SOFTMAX
-from fastmlp.cpu.activation import activate, multiply_derivative
+from fastmlp.codes import ABSOLUTE_ERROR, HUBER, LOG_LOSS, POISSON, SOFTMAX, SUPPLIED_LOSS
+from fastmlp.cpu.activation import activate, keep_slopes, multiply_derivative
 from fastmlp.cpu.compiling import kernel
 from fastmlp.cpu.forward import SUM_PANELS
 from fastmlp.cpu.vector import (
+    address,
     broadcast,
+    call_map,
     lane_max,
     lane_sum,
     lanes,
@@ -59,7 +61,12 @@ def output_delta(layer, step, A, D, work, r, rows):
         t = p * layer.stride + r * P
         vectors = (min(P, layer.n_out - p * P) + V - 1) // V
         if not of_z:
-            activate(layer.activation, A, a, vectors, rows)
+            if step.slopes != 0:
+                keep_slopes(layer, layer.activation, A, work.slopes, a, vectors, rows)
+            activate(layer, layer.activation, A, a, vectors, rows)
+        if loss == SUPPLIED_LOSS:  # the targets, which nobody reads behind, make room for the losses
+            call_map(step.loss_df, address(A, a), address(targets, t), address(D, a), vectors, rows)
+            call_map(step.loss_f, address(A, a), address(targets, t), address(targets, t), vectors, rows)
         for i in range(rows):
             weight = row_weights[r + i]
             for v in range(0, vectors * V, V):
@@ -77,13 +84,16 @@ def output_delta(layer, step, A, D, work, r, rows):
                 elif loss == ABSOLUTE_ERROR:
                     each = absolute_error(x, y)
                     error = absolute_error_sign(x, y)
+                elif loss == SUPPLIED_LOSS:
+                    each, error = y, load(D, a + i * P + v)
                 else:
                     each = squared_error(x, y)
                     error = output_error(x, y)
-                total = total + each * factor
-                store(D, a + i * P + v, error * factor)
+                # padding may be no number at all, with what users supply
+                total = total + where(factor > 0.0, each * factor, 0.0)
+                store(D, a + i * P + v, where(factor > 0.0, error * factor, 0.0))
         if not of_z:
-            multiply_derivative(layer.activation, A, D, a, vectors, rows, 1.0)
+            multiply_derivative(layer.activation, A, D, work.slopes, a, vectors, rows, 1.0)
     return lane_sum(total)
 
 
@@ -117,7 +127,8 @@ def softmax_delta(layer, step, A, D, work, r, rows):
             surprise = step.lowest_loss
         elif surprise > step.highest_loss:
             surprise = step.highest_loss
-        loss += surprise * row_weights[i]
+        if row_weights[i] > 0.0:
+            loss += surprise * row_weights[i]
         for p in range(layer.out_panels):
             a = layer.a_out + p * layer.stride + i * P
             t = p * layer.stride + i * P
@@ -128,23 +139,24 @@ def softmax_delta(layer, step, A, D, work, r, rows):
 
 
 @kernel
-def backward(layer, below, transposed, A, D, begin, end, unscale):
+def backward(layer, below, transposed, A, D, S, begin, end, unscale):
     """delta_i = (sum_j W_ji delta_j) f'(z_i) (eq. 9) for the examples begin <= r < end, whole tiles of them.
 
     layer is W's, `below` the one whose delta is sought. D holds delta_j at layer.a_out, (rows, n_out) in panels;
-    delta_i is written at below.a_out, (rows, n_in) in panels. Reads A and the transposed W, (n_out, n_in) in panels.
+    delta_i is written at below.a_out, (rows, n_in) in panels. Reads A, the slopes S of a supplied f, and the transposed
+    W, (n_out, n_in) in panels.
     The caller owns the rows begin..end, and no one else writes them.
     """
     P, V = panel_width(A), lanes(A)
     for p in range(layer.in_panels):
         if layer.n_in - p * P <= V:
-            backward_panel(narrow_tile(A), layer, below.activation, p, transposed, A, D, begin, end, unscale)
+            backward_panel(narrow_tile(A), layer, below.activation, p, transposed, A, D, S, begin, end, unscale)
         else:
-            backward_panel(wide_tile(A), layer, below.activation, p, transposed, A, D, begin, end, unscale)
+            backward_panel(wide_tile(A), layer, below.activation, p, transposed, A, D, S, begin, end, unscale)
 
 
 @kernel
-def backward_panel(zero, layer, activation, p, transposed, A, D, begin, end, unscale):
+def backward_panel(zero, layer, activation, p, transposed, A, D, S, begin, end, unscale):
     """Eq. 9 for the sources i of panel p; the loops are forward_panel's."""
     P = panel_width(A)
     W = layer.transposed + p * layer.columns * P
@@ -162,4 +174,4 @@ def backward_panel(zero, layer, activation, p, transposed, A, D, begin, end, uns
                 acc = plus_tile(acc, D, delta)
             store_tile(acc, D, delta)
     deltas = layer.a_in + p * layer.stride + begin * P
-    multiply_derivative(activation, A, D, deltas, tile_vectors(zero), end - begin, unscale)
+    multiply_derivative(activation, A, D, S, deltas, tile_vectors(zero), end - begin, unscale)

@@ -245,10 +245,10 @@ def entry(parallel=False):
     return decorate
 
 
-def pointer(signature, function):
-    """Compile a function whose address is handed to compiled code; kept on disk as well."""
+def pointer(signature, function, kept=True):
+    """Compile a function whose address is handed to compiled code; kept on disk as well, unless users supply it."""
     compiled = CFunc(function, (signature.args, signature.return_type), {}, PASS, _PassCompiler)
-    if cache_folder() is not None:
+    if kept and cache_folder() is not None:
         compiled._cache = _FunctionCache(function, signature)
     compiled.compile()
     return compiled

@@ -70,7 +70,7 @@ def pass_examples(steps, A, share, shares):
     for l in range(step.n_layers):
         layer = record_at(step.layers, l, LAYER)
         hidden = l < step.n_layers - 1
-        forward(layer, layer.activation if hidden else IDENTITY, work.parameters, A, begin, end)
+        forward(layer, layer.activation if hidden else IDENTITY, work.parameters, A, work.slopes, begin, end)
         if hidden and step.threshold > 0:
             drop(layer, A, dropout_key(step, l), step.threshold, scale, begin, end, step.offset)
     share_of_mean = step.scale * step.examples_in_batch
@@ -84,7 +84,7 @@ def pass_examples(steps, A, share, shares):
         return
     for l in range(step.n_layers - 1, 0, -1):
         layer, below = record_at(step.layers, l, LAYER), record_at(step.layers, l - 1, LAYER)
-        backward(layer, below, work.transposed, A, D, begin, end, step.keep)
+        backward(layer, below, work.transposed, A, D, work.slopes, begin, end, step.keep)
         if step.threshold > 0:
             drop(below, D, dropout_key(step, l - 1), step.threshold, scale, begin, end, step.offset)
 

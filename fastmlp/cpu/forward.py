@@ -1,8 +1,9 @@
 """z and a of a layer for a block of examples (eq. 7)."""
 
-from fastmlp.cpu.activation import activate
+from fastmlp.cpu.activation import activate, keep_slopes
 from fastmlp.cpu.compiling import kernel
 from fastmlp.cpu.vector import (
+    address,
     lanes,
     narrow_tile,
     outer_product,
@@ -21,23 +22,23 @@ SUM_PANELS = 4
 
 
 @kernel
-def forward(layer, activation, parameters, A, begin, end):
+def forward(layer, activation, parameters, A, S, begin, end):
     """z_j = sum_i W_ji a_i + b_j, a_j = f(z_j) (eq. 7) for the examples begin <= r < end, whole tiles of them.
 
     f is named by `activation`. A holds the layer below at layer.a_in, (rows, n_in) in panels; a is written at
-    layer.a_out, (rows, n_out) in panels. Reads parameters. The caller owns the rows begin..end of both, and no one
-    else writes them.
+    layer.a_out, (rows, n_out) in panels, and, unless S has no address, f'(z) of an f that a user has supplied to the
+    same place of S. Reads parameters. The caller owns the rows begin..end of all, and no one else writes them.
     """
     P, V = panel_width(A), lanes(A)
     for p in range(layer.out_panels):
         if layer.n_out - p * P <= V:
-            forward_panel(narrow_tile(A), layer, activation, p, parameters, A, begin, end)
+            forward_panel(narrow_tile(A), layer, activation, p, parameters, A, S, begin, end)
         else:
-            forward_panel(wide_tile(A), layer, activation, p, parameters, A, begin, end)
+            forward_panel(wide_tile(A), layer, activation, p, parameters, A, S, begin, end)
 
 
 @kernel
-def forward_panel(zero, layer, activation, p, parameters, A, begin, end):
+def forward_panel(zero, layer, activation, p, parameters, A, S, begin, end):
     """Eq. 7 for the destinations j of panel p.
 
     Loop order: a block of W's panel stays in L1 while the examples stream by; a tile's sums stay in registers.
@@ -60,4 +61,7 @@ def forward_panel(zero, layer, activation, p, parameters, A, begin, end):
             else:
                 acc = plus_tile(acc, A, z)
             store_tile(acc, A, z)
-    activate(activation, A, layer.a_out + p * layer.stride + begin * P, tile_vectors(zero), end - begin)
+    a = layer.a_out + p * layer.stride + begin * P
+    if address(S, 0) != 0:
+        keep_slopes(layer, activation, A, S, a, tile_vectors(zero), end - begin)
+    activate(layer, activation, A, a, tile_vectors(zero), end - begin)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmlp.codes import ACTIVATIONS
+from fastmlp.codes import activation_code
+from fastmlp.cpu.supplied import compiled_map
 from fastmlp.cpu.vector import TILE_ROWS, VECTOR_BYTES, panel_of
 
 # Examples that go forward and backward together: the deltas' panel (CHUNK_ROWS x P) should stay in the L1 or L2 cache
@@ -38,6 +39,8 @@ LAYER = np.dtype(
             "a_out",  # offset of this layer in the activations (and deltas)
             "stride",  # elements from one panel of activations to the next
             "activation",
+            "f",  # of an activation that a user has supplied, and f': addresses of functions (see supplied.py), else 0
+            "df",
         )
     ]
 )
@@ -83,12 +86,14 @@ STEP = np.dtype(
             "first",
             "second",
             # room for one chunk: activations, deltas, targets (rows, n) in panels; a weight for each row, zero for
-            # padding; a one for each output, zero for padding; U and V where they are needed whole; a tile a thread
+            # padding; a one for each output, zero for padding; f'(z) of supplied activations, as the activations lie
+            # (0: not wanted); U and V where they are needed whole; a tile a thread
             "activations",
             "deltas",
             "targets",
             "row_weights",
             "mask",
+            "slopes",
             "gradients",
             "scratch",
             # slots of sums (float64): losses for each tile of rows, W^2 and squared gradients for each tile of
@@ -105,6 +110,8 @@ STEP = np.dtype(
             # settings
             "rule",
             "loss",
+            "loss_f",  # of a loss that a user has supplied, and its derivative: addresses of functions, else 0
+            "loss_df",
             "m",
             "batch_size",
             "l2_per_example",  # whether l2 is divided by the sum of the weights of the minibatch's examples
@@ -185,7 +192,10 @@ def layout(sizes: tuple[int, ...], activation: str, output: str, dtype: np.dtype
         activations += layer["in_panels"] * stride
         layer["a_out"] = activations
         layer["stride"] = stride
-        layer["activation"] = ACTIVATIONS[output if number == len(layers) - 1 else activation]
+        own = output if number == len(layers) - 1 else activation
+        layer["activation"] = activation_code(own)
+        if not isinstance(own, str):
+            layer["f"], layer["df"] = compiled_map(own.f, 1, dtype).address, compiled_map(own.df, 1, dtype).address
     for layer in layers:
         layer["biases"] = parameters
         parameters += layer["columns"]

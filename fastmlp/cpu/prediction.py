@@ -45,7 +45,7 @@ def finish(layer, A, a, stride, rows):
             softmax(layer, A, a + r * P, stride)
     elif layer.activation != IDENTITY:
         for p in range(layer.out_panels):
-            activate(layer.activation, A, a + p * stride, (min(P, layer.n_out - p * P) + V - 1) // V, rows)
+            activate(layer, layer.activation, A, a + p * stride, (min(P, layer.n_out - p * P) + V - 1) // V, rows)
 
 
 def predict_chunks(steps, rooms, share, shares):
@@ -59,6 +59,7 @@ def predict_chunks(steps, rooms, share, shares):
     A = numbers_like(room, rooms)
     parameters, out = numbers_like(step.parameters, A), numbers_like(step.out, A)
     places, not_finite = numbers_at(step.out, INT64), numbers_at(step.not_finite, INT64)
+    no_slopes = numbers_like(0, A)
     P = panel_width(A)
     height = tile_rows(wide_tile(A))
     bottom, top = record_at(step.layers, 0, LAYER), record_at(step.layers, step.n_layers - 1, LAYER)
@@ -73,7 +74,7 @@ def predict_chunks(steps, rooms, share, shares):
                 not_finite[share] = 1
         for l in range(step.n_layers):
             layer = record_at(step.layers, l, LAYER)
-            forward(layer, layer.activation if l < step.n_layers - 1 else IDENTITY, parameters, A, 0, rows)
+            forward(layer, layer.activation if l < step.n_layers - 1 else IDENTITY, parameters, A, no_slopes, 0, rows)
         finish(top, A, top.a_out, top.stride, rows)
         for r in range(count):
             if step.largest:

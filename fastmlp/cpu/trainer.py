@@ -7,13 +7,14 @@ import numba
 import numpy as np
 
 from fastmlp.backend import SLICE_SECONDS, Arrays, EpochsBase, TrainerBase
-from fastmlp.codes import LOSSES, RULES
+from fastmlp.codes import RULES, loss_code
 from fastmlp.cpu import layout as _layout
 from fastmlp.cpu.compiling import callable_at
 from fastmlp.cpu.epoch import compiled_epoch, compiled_passes
 from fastmlp.cpu.gather import Source
 from fastmlp.cpu.layout import CHUNK_ROWS, STEP, aligned, from_panels, padded, to_panels
 from fastmlp.cpu.prediction import compiled_prediction
+from fastmlp.cpu.supplied import compiled_map
 from fastmlp.cpu.team import WORDS, assemble, run_shares
 from fastmlp.cpu.threads import ThreadShare
 from fastmlp.cpu.vector import TILE_ROWS, VECTOR_BYTES, panel_of
@@ -92,6 +93,8 @@ class Room:
             "team": aligned(WORDS, np.int64),
         }
         self.arrays["mask"][: top["n_out"]] = 1
+        if not (isinstance(trainer.activation, str) and isinstance(trainer.output, str)):
+            self.arrays["slopes"] = aligned(plan.activations, dtype)
         examples, weights = compiled_passes(dtype)
         self.step = make_step(
             **self.arrays,
@@ -140,6 +143,10 @@ class Trainer(TrainerBase):
             "first": aligned(0, dtype),
             "second": aligned(0, dtype),
         }
+        self.loss_functions = 0, 0
+        if not isinstance(self.loss, str):
+            f, df = (compiled_map(function, 2, dtype) for function in (self.loss.f, self.loss.df))
+            self.loss_functions = f.address, df.address
         self._rooms = {}
         self._remembered = np.empty(0, self.dtype)
         self._one = None
@@ -420,7 +427,9 @@ class Epochs(EpochsBase):
             shuffle=shuffle,
             sample_weight=0 if sample_weight is None else sample_weight,
             loss_offsets=0 if loss_offsets is None else loss_offsets,
-            loss=LOSSES[trainer.loss],
+            loss=loss_code(trainer.loss),
+            loss_f=trainer.loss_functions[0],
+            loss_df=trainer.loss_functions[1],
             lowest_loss=trainer.loss_limits[0],
             highest_loss=trainer.loss_limits[1],
             l2=trainer.l2,

@@ -511,6 +511,30 @@ def call_pass(context, function, step, activations, share, shares):
 
 
 @intrinsic
+def call_map(context, function, x, y, out, vectors, rows):
+    """Call the function at an address for every number of some rows (see supplied.py); every argument is an integer."""
+
+    def generate(context, builder, signature, args):
+        word = context.get_value_type(types.intp)
+        pointer = ir.FunctionType(ir.VoidType(), [word] * 5).as_pointer()
+        builder.call(builder.inttoptr(args[0], pointer), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 6), generate
+
+
+@intrinsic
+def address(context, A, index):
+    """The address of A[index]."""
+
+    def generate(context, builder, signature, args):
+        place = _address(context, builder, signature.args[0], *args)
+        return builder.ptrtoint(place, context.get_value_type(types.intp))
+
+    return types.intp(A, types.intp), generate
+
+
+@intrinsic
 def load_some_numbers(context, A, address, dtype, count):
     """The `count` < LANES numbers of a dtype at a byte address, then zeros: nothing behind them is read."""
     vector = _vector_type(A)

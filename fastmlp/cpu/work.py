@@ -22,6 +22,7 @@ class Work(NamedTuple):
     targets: np.ndarray
     row_weights: np.ndarray
     mask: np.ndarray
+    slopes: np.ndarray
     gradients: np.ndarray
     scratch: np.ndarray
     losses: np.ndarray
@@ -43,6 +44,7 @@ def open_work(step, A):
         numbers_like(step.targets, A),
         numbers_like(step.row_weights, A),
         numbers_like(step.mask, A),
+        numbers_like(step.slopes, A),
         numbers_like(step.gradients, A),
         numbers_like(step.scratch, A),
         numbers_at(step.losses, FLOAT64),

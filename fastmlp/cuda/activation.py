@@ -4,16 +4,19 @@ import functools
 
 import numpy as np
 
-from fastmlp.codes import EXPONENTIAL, LOGISTIC, RELU, SOFTPLUS, TANH
-from fastmlp.cuda.compiling import device, mathematics
+from fastmlp.codes import EXPONENTIAL, LOGISTIC, RELU, SOFTPLUS, SUPPLIED, TANH
+from fastmlp.cuda.compiling import device, mathematics, of_users
 from fastmlp.cuda.work import MINIBATCH, OFFSET
 
 MASK = 0xFFFFFFFF
 
 
 @functools.cache
-def make_activation(real):
-    """(activate, derivative, kept) for numbers of type `real`."""
+def make_activation(real, supplied=None):
+    """(activate, slope, keep_slope, kept_slope, kept) for numbers of type `real`.
+
+    `supplied` is the Activation that a user has supplied for the layers in question, if any.
+    """
     m = mathematics(real)
     logistic, tanh, relu, softplus, exponential = m.logistic, m.tanh, m.relu, m.softplus, m.exponential
     logistic_derivative, tanh_derivative = m.logistic_derivative, m.tanh_derivative
@@ -58,4 +61,45 @@ def make_activation(real):
         bits = scrambled(scrambled(np.uint64(place)) ^ np.uint64(key))
         return bits >= np.uint64(step.threshold)
 
-    return activate, derivative, kept
+    if supplied is None:
+
+        @device
+        def slope(activation, z, a):
+            """f'(z)."""
+            return derivative(activation, a)
+
+        @device
+        def keep_slope(layer, room, place, z):
+            """Nothing to do: f'(z) is a function of f(z)."""
+
+        @device
+        def kept_slope(activation, a, room, place):
+            """f'(z) from a = f(z)."""
+            return derivative(activation, a)
+
+        return activate, slope, keep_slope, kept_slope, kept
+
+    f, df = of_users(real, supplied.f, 1), of_users(real, supplied.df, 1)
+
+    @device
+    def activate_supplied(activation, z):
+        """a = f(z), f being the user's; the output layer's z stays as it is."""
+        return f(z) if activation == SUPPLIED else z
+
+    @device
+    def slope_supplied(activation, z, a):
+        """f'(z)."""
+        return df(z) if activation == SUPPLIED else one
+
+    @device
+    def keep_slope_supplied(layer, room, place, z):
+        """Write f'(z), which need not be a function of f(z), where delta will be."""
+        if layer.hidden and layer.d_out > 0:
+            room[layer.d_out + place] = df(z)
+
+    @device
+    def kept_slope_supplied(activation, a, room, place):
+        """f'(z), where delta will be."""
+        return room[place]
+
+    return activate_supplied, slope_supplied, keep_slope_supplied, kept_slope_supplied, kept

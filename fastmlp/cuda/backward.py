@@ -2,12 +2,13 @@
 
 import functools
 import math
+from typing import Any
 
 from numba import cuda
 
 from fastmlp.codes import ABSOLUTE_ERROR, HUBER, LOG_LOSS, POISSON, SOFTMAX
 from fastmlp.cuda.activation import make_activation
-from fastmlp.cuda.compiling import device, mathematics
+from fastmlp.cuda.compiling import device, mathematics, of_users
 from fastmlp.cuda.gather import example_at
 from fastmlp.cuda.layout import Shape
 from fastmlp.cuda.ptx import thread
@@ -17,10 +18,13 @@ from fastmlp.cuda.work import EXAMPLES, IN_MINIBATCH, MINIBATCH, NUMBER, OFFSET,
 
 
 @functools.cache
-def make_output(real: type, shape: Shape):
-    """(output_delta, output): what becomes of the output layer's z in training, and in prediction."""
+def make_output(real: type, shape: Shape, supplied: Any = None, supplied_loss: Any = None):
+    """(output_delta, output): what becomes of the output layer's z in training, and in prediction.
+
+    `supplied` and `supplied_loss` are a user's f of the output layer, and loss.
+    """
     rows, lanes = shape.rows, shape.threads // shape.rows
-    activate, derivative, _ = make_activation(real)
+    activate, slope, _, _, _ = make_activation(real, supplied)
     m = mathematics(real)
     squared_error, binary_log_loss, poisson_loss, huber_loss = (
         m.squared_error, m.binary_log_loss, m.poisson_loss, m.huber_loss
@@ -28,6 +32,9 @@ def make_output(real: type, shape: Shape):
     absolute_error, huber_error, absolute_error_sign = m.absolute_error, m.huber_error, m.absolute_error_sign
     output_error, clipped, logistic, exponential = m.output_error, m.clipped, m.logistic, m.exponential
     exp_negative = m.exp_negative
+    other_loss, other_error = squared_error, output_error
+    if supplied_loss is not None:
+        other_loss, other_error = of_users(real, supplied_loss.f, 2), of_users(real, supplied_loss.df, 2)
     zero = real(0)
 
     @device
@@ -104,13 +111,13 @@ def make_output(real: type, shape: Shape):
                     error = output_error(exponential(z_j), y)
                 elif step.loss == HUBER:
                     loss += huber_loss(a_j, y)
-                    error = huber_error(a_j, y) * derivative(layer.activation, a_j)
+                    error = huber_error(a_j, y) * slope(layer.activation, z_j, a_j)
                 elif step.loss == ABSOLUTE_ERROR:
                     loss += absolute_error(a_j, y)
-                    error = absolute_error_sign(a_j, y) * derivative(layer.activation, a_j)
+                    error = absolute_error_sign(a_j, y) * slope(layer.activation, z_j, a_j)
                 else:
-                    loss += squared_error(a_j, y)
-                    error = output_error(a_j, y) * derivative(layer.activation, a_j)
+                    loss += other_loss(a_j, y)
+                    error = other_error(a_j, y) * slope(layer.activation, z_j, a_j)
                 if there:
                     room[d + j] = error * weight
         mine = float(loss) * float(weight)
@@ -160,12 +167,12 @@ def make_output(real: type, shape: Shape):
 
 
 @functools.cache
-def make_backward(real: type, shape: Shape, resident: bool):
-    """The backward operation with tiles of a shape."""
+def make_backward(real: type, shape: Shape, resident: bool, supplied: Any = None):
+    """The backward operation with tiles of a shape; `supplied` is a user's f of the hidden layers."""
     tile = product(real, shape, True, True, resident)
     multiply, collect, entry, n_sums, parts, part_rows, width, line_step = tile
     rows, columns = shape.rows, shape.columns
-    _, derivative, kept = make_activation(real)
+    _, _, _, kept_slope, kept = make_activation(real, supplied)
     zero = real(0)
 
     @device
@@ -194,7 +201,8 @@ def make_backward(real: type, shape: Shape, resident: bool):
                     r = r0 + part * part_rows + line
                     if r < examples and i < n_in:
                         place = r * stride + i
-                        d = entry(work.ring, line, c) * derivative(activation, room[a_below + place] * keep)
+                        slope = kept_slope(activation, room[a_below + place] * keep, room, d_below + place)
+                        d = entry(work.ring, line, c) * slope
                         if drops:
                             d = d * scale if kept(step, chunk, number - 1, n_in, r, i) else zero
                         room[d_below + place] = d

@@ -11,6 +11,7 @@ from numba import cuda
 from fastmlp import formulas
 from fastmlp.cuda import ptx
 from fastmlp.cuda.ptx import SIMULATED
+from fastmlp.supplied import compiled_with, plain_function
 
 
 def device(function):
@@ -88,3 +89,19 @@ def mathematics(real: type) -> types.SimpleNamespace:
     for function in formulas.VECTORIZED:
         names[function.__name__] = device(_in_precision(function, real, names))
     return types.SimpleNamespace(**names)
+
+
+@functools.cache
+def of_users(real: type, function: Any, arguments: int) -> Any:
+    """A function of one or two numbers that a user has supplied, as a device function; its result is a `real`."""
+    inner = compiled_with(device, plain_function(function), real)
+
+    @device
+    def of_one(z):
+        return real(inner(z))
+
+    @device
+    def of_two(a, y):
+        return real(inner(a, y))
+
+    return of_one if arguments == 1 else of_two

@@ -6,6 +6,7 @@ each stage is a kernel.
 """
 
 import functools
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import cuda, from_dtype, types
@@ -35,6 +36,16 @@ from fastmlp.cuda.layout import (
 from fastmlp.cuda.ptx import arrive, arrived, quotient, records, seen, thread
 from fastmlp.cuda.work import BARRIERS, EXAMPLES, IN_MINIBATCH, MINIBATCH, NUMBER, OFFSET, PARITY, Work
 
+
+class Supplied(NamedTuple):
+    """What users have supplied of a network: f of its hidden layers and of its output, and the loss."""
+
+    activation: Any = None
+    output: Any = None
+    loss: Any = None
+
+
+NOTHING = Supplied()
 ARRIVALS, BASE = range(2)  # counters: blocks at the barrier; the first chunk of the graph that runs
 
 
@@ -52,10 +63,11 @@ def open_chunk(chunk, step, number):
 
 
 @functools.cache
-def make_task(real: type, shape: Shape, resident: bool):
+def make_task(real: type, shape: Shape, resident: bool, supplied: Supplied):
     """The function that does a task of a stage."""
-    gather, forward = make_gather(real), make_forward(real, shape, resident)
-    (output_delta, output), backward = make_output(real, shape), make_backward(real, shape, resident)
+    gather, forward = make_gather(real), make_forward(real, shape, resident, supplied.activation)
+    backward = make_backward(real, shape, resident, supplied.activation)
+    output_delta, output = make_output(real, shape, supplied.output, supplied.loss)
     (accumulate, accumulate_bias), (measure, update_all) = (
         make_accumulate(real, shape, resident), make_whole(real, shape.threads)
     )  # fmt: skip
@@ -154,12 +166,12 @@ def make_tables(real: type):
 
 
 @functools.cache
-def make_epoch(real: type, shape: Shape, resident: bool):
+def make_epoch(real: type, shape: Shape, resident: bool, supplied: Supplied = NOTHING):
     """The kernel for the chunks step.from_chunk <= number < step.to_chunk.
 
     resident: one block copies model and room to shared memory, works there, and writes the model back.
     """
-    run_task, open_tables = make_task(real, shape, resident), make_tables(real)
+    run_task, open_tables = make_task(real, shape, resident, supplied), make_tables(real)
     threads, ring_numbers, zero = shape.threads, ring_size(shape, real), real(0)
 
     @kernel(threads, blocks_of(real, shape, resident))
@@ -200,9 +212,9 @@ def make_epoch(real: type, shape: Shape, resident: bool):
 
 
 @functools.cache
-def make_stage(real: type, shape: Shape):
+def make_stage(real: type, shape: Shape, supplied: Supplied = NOTHING):
     """The kernel for one stage of the chunk counters[BASE] + number, a block a task."""
-    run_task, open_tables = make_task(real, shape, False), make_tables(real)
+    run_task, open_tables = make_task(real, shape, False, supplied), make_tables(real)
 
     @kernel(shape.threads, blocks_of(real, shape, False))
     def one_stage(s, number, tables, model, room, data, byte_data, integers, weights, sums, counters):

@@ -1,6 +1,7 @@
 """z and a of a tile of a layer (eq. 7)."""
 
 import functools
+from typing import Any
 
 from numba import cuda
 
@@ -14,12 +15,12 @@ from fastmlp.cuda.work import EXAMPLES, PARITY
 
 
 @functools.cache
-def make_forward(real: type, shape: Shape, resident: bool):
-    """The forward operation with tiles of a shape."""
+def make_forward(real: type, shape: Shape, resident: bool, supplied: Any = None):
+    """The forward operation with tiles of a shape; `supplied` is a user's f of the hidden layers."""
     tile = product(real, shape, True, False, resident)
     multiply, collect, entry, n_sums, parts, part_rows, width, line_step = tile
     rows, columns = shape.rows, shape.columns
-    activate, _, kept = make_activation(real)
+    activate, _, keep_slope, _, kept = make_activation(real, supplied)
     zero = real(0)
 
     @device
@@ -49,7 +50,9 @@ def make_forward(real: type, shape: Shape, resident: bool):
                 for line in range(t // width, part_rows, line_step):
                     r = r0 + part * part_rows + line
                     if r < examples and j < n_out:
-                        a_j = activate(activation, entry(work.ring, line, c) + bias)
+                        z_j = entry(work.ring, line, c) + bias
+                        keep_slope(layer, room, r * stride + j, z_j)
+                        a_j = activate(activation, z_j)
                         if drops:
                             a_j = a_j * scale if kept(step, chunk, number, n_out, r, j) else zero
                         room[place + r * stride + j] = a_j

@@ -9,7 +9,7 @@ from numba import cuda
 
 from fastmlp.cuda.compiling import configured
 from fastmlp.cuda.data import Arrays, zeros
-from fastmlp.cuda.epoch import advance, make_epoch, make_stage
+from fastmlp.cuda.epoch import NOTHING, Supplied, advance, make_epoch, make_stage
 from fastmlp.cuda.graph import Graph
 from fastmlp.cuda.layout import Machine, Plan, shared_bytes, tables
 from fastmlp.cuda.ptx import SIMULATED
@@ -63,10 +63,14 @@ class Launch:
         One record; `run` sets the chunks in it.
     more_room, more_sums : int
         Numbers behind what the plan needs.
+    supplied : Supplied
     """
 
-    def __init__(self, plan: Plan, real: type, model: Any, step: np.ndarray, more_room: int = 0, more_sums: int = 0):
-        self.plan, self.real, self.model, self.step = plan, real, model, step
+    def __init__(
+        self, plan: Plan, real: type, model: Any, step: np.ndarray, more_room: int = 0, more_sums: int = 0,
+        supplied: Supplied = NOTHING,
+    ):  # fmt: skip
+        self.plan, self.real, self.model, self.step, self.supplied = plan, real, model, step, supplied
         self.mode = STAGES if SIMULATED and mode_of(plan) == GRAPH else mode_of(plan)
         self.room = zeros(max(1, plan.room + more_room), real)
         self.sums = cuda.to_device(np.zeros(plan.sums + more_sums))
@@ -145,7 +149,7 @@ class Launch:
 
     def _compile(self, arguments: tuple[Any, ...]) -> tuple[Any, int]:
         """The epoch's kernel and how many blocks of it are to run."""
-        kernel = self._specialized(make_epoch(self.real, self.plan.shape, self.plan.resident), arguments)
+        kernel = self._specialized(make_epoch(self.real, self.plan.shape, self.plan.resident, self.supplied), arguments)
         if SIMULATED or self.plan.resident:
             return kernel, 1
         compiled = next(iter(kernel.overloads.values()))
@@ -168,7 +172,7 @@ class Launch:
         """Launch stages for a chunk: the one `ahead` of counters[BASE], whose number is known here, too."""
         arguments, threads = self._arguments(arrays), self.plan.shape.threads
         if self._kernel is None:
-            self._kernel = self._specialized(make_stage(self.real, self.plan.shape), (0, 0, *arguments))
+            self._kernel = self._specialized(make_stage(self.real, self.plan.shape, self.supplied), (0, 0, *arguments))
         last = (number + 1) % int(self.step[0]["chunks_each"]) == 0
         for s in range(begin, end):
             stage = self.plan.stages[s]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp.codes import ACTIVATIONS, EVALUATE, STORE
+from fastmlp.codes import EVALUATE, STORE, activation_code
 from fastmlp.cuda.ptx import SIMULATED, VECTOR_BYTES
 
 # Kinds of operations.
@@ -194,7 +194,7 @@ def layout(sizes: tuple[int, ...], activation: str, output: str, real: Any) -> L
         layer["n_in"], layer["n_out"] = n_in, n_out
         layer["in_stride"], layer["out_stride"] = padded(n_in, lanes(real)), padded(n_out, lanes(real))
         layer["bottom"], layer["hidden"] = number == 0, number < len(layers) - 1
-        layer["activation"] = ACTIVATIONS[activation if layer["hidden"] else output]
+        layer["activation"] = activation_code(activation if layer["hidden"] else output)
         layer["weights"] = place
         place += n_in * int(layer["out_stride"])
     weights_end = place

@@ -7,10 +7,11 @@ import numpy as np
 from numba import cuda
 
 from fastmlp.backend import Arrays, EpochsBase, TrainerBase
-from fastmlp.codes import ADAM, EVALUATE, LOSSES, RULES, STORE
+from fastmlp.codes import ADAM, EVALUATE, RULES, STORE, loss_code
 from fastmlp.cpu.compiling import callable_at
 from fastmlp.cpu.epoch import compiled_shuffle
 from fastmlp.cuda import data as _data
+from fastmlp.cuda.epoch import Supplied
 from fastmlp.cuda.launch import Launch, machine
 from fastmlp.cuda.layout import CHUNK_ROWS, PREDICT, STEP, Plan, layout, plan
 from fastmlp.cuda.reduction import largest_difference
@@ -42,6 +43,8 @@ class Trainer(TrainerBase):
         super().__init__(*settings, **more)
         self.real: Any = self.dtype.type
         self.layout = layout(self.sizes, self.activation, self.output, self.real)
+        pieces = self.activation, self.output, self.loss
+        self.supplied = Supplied(*(None if isinstance(piece, str) else piece for piece in pieces))
         self._count = 0
         self._model = _data.zeros(self.layout.parameters, self.dtype)
         self._remembered: Any = None
@@ -199,7 +202,8 @@ class Trainer(TrainerBase):
             n_stages=len(todo.stages), m=m, batch_size=rows, chunk_rows=rows, chunks_each=1, rule=PREDICT,
             keep=1.0, largest=largest, out=todo.room, x_columns=self.sizes[0], **todo.places,
         )  # fmt: skip
-        launch = Launch(todo, self.real, self._model, step, more_room=min(m, at_once * rows) * (each // rows))
+        more_room = min(m, at_once * rows) * (each // rows)
+        launch = Launch(todo, self.real, self._model, step, more_room=more_room, supplied=self.supplied)
         data = _data.Data(X, None, None, None, self.dtype, bounds, False)
         update_step(step, data.fields())
         width = each // rows
@@ -270,7 +274,7 @@ class Epochs(EpochsBase):
         dropout = 0.0 if looks_only else trainer.dropout
         step = make_step(
             n_stages=len(todo.stages), first_stages=todo.first_stages, m=m, batch_size=batch_size,
-            chunk_rows=chunk_rows, chunks_each=self.chunks_each, rule=rule, loss=LOSSES[trainer.loss],
+            chunk_rows=chunk_rows, chunks_each=self.chunks_each, rule=rule, loss=loss_code(trainer.loss),
             threshold=min(round(dropout * 2**32), 2**32 - 1), keep=1.0 - dropout,
             l2_per_example=trainer.l2_per_example, weights_end=trainer.layout.weights_end,
             parameters=trainer.layout.parameters, first=trainer.layout.parameters,
@@ -280,7 +284,9 @@ class Epochs(EpochsBase):
         ordered = self._order is not None
         self._data = _data.Data(X, T, sample_weight, loss_offsets, trainer.dtype, bounds, ordered, self.stream)
         update_step(step, self._data.fields())
-        self.launch = Launch(todo, trainer.real, trainer._model, step, more_sums=2 * self.minibatches)
+        self.launch = Launch(
+            todo, trainer.real, trainer._model, step, more_sums=2 * self.minibatches, supplied=trainer.supplied
+        )
         self._seconds_a_chunk = max(todo.seconds, 1e-7)
         self._sums: np.ndarray | None = None
         self.begin(check=True)
