@@ -1,6 +1,7 @@
 """The kernels stay within their buffers: guard zones, pages that cannot be touched, Numba's bounds checks."""
 
 import contextlib
+import math
 import os
 import pathlib
 import signal
@@ -14,6 +15,7 @@ from cases import ACTIVATIONS, DTYPES, OUTPUTS, data, network, run_python
 from guards import Guards
 
 import fastmlp
+from fastmlp import Activation, Loss
 from fastmlp.cpu.gather import Source
 from fastmlp.cpu.layout import CHUNK_ROWS
 from fastmlp.cpu.prediction import PlainPrediction
@@ -115,11 +117,17 @@ def grid_of_chunks(dtype, pages):
             compare(lambda: network(sizes, **settings), *data(network(sizes, **settings), m), batch_size, pages)  # noqa: B023
 
 
+# Of users: compiled for vectors, and for one number after another.
+SINE = Activation(math.sin, math.cos)
+SQUARE = Activation(lambda z: z**2 / 9.0, lambda z: z / 4.5)
+LOG_COSH = Loss(lambda a, y: math.log(math.cosh(a - y)), lambda a, y: math.tanh(a - y))
+
+
 def grid_of_functions(dtype, pages):
     V, P = lanes_of(dtype), panel_of(dtype)
-    for k, (output, loss) in enumerate(OUTPUTS):
+    for k, (output, loss) in enumerate((*OUTPUTS, (SQUARE, LOG_COSH), ("identity", LOG_COSH), ("softmax", "log_loss"))):
         sizes = [3, V - 1, P + 1, (V + 1, 2, P - 1)[k % 3]]
-        for activation in ACTIVATIONS:
+        for activation in ACTIVATIONS if k < len(OUTPUTS) else (SQUARE, SINE):
             settings = {"dtype": dtype, "activation": activation, "output": output, "loss": loss}
             X, T = data(network(sizes, **settings), TILE_ROWS + 1)
             compare(lambda: network(sizes, **settings), X, T, 5, pages, rules=["descent"])  # noqa: B023
@@ -301,6 +309,7 @@ JIT_PREDICT = """
 import warnings
 import numba, numpy as np
 import fastmlp
+from fastmlp import Activation, Loss
 
 assert numba.config.BOUNDSCHECK
 
