@@ -30,6 +30,8 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module("fastmlp.estimators"), name)
     if name in ("save", "load"):
         return getattr(importlib.import_module("fastmlp.persistence"), name)
+    if name in ("saliency", "permutation_importance"):
+        return getattr(importlib.import_module("fastmlp.interpretation"), name)
     if name == "Shards":
         return importlib.import_module("fastmlp.streaming").Shards
     if name == "datasets":
@@ -55,6 +57,8 @@ __all__ = [
     "check_gradients",
     "datasets",
     "load",
+    "permutation_importance",
+    "saliency",
     "save",
     "show_versions",
     "to_onnx",

@@ -1,0 +1,166 @@
+"""What a network looks at: the lecture's "often not interpretable", answered as far as derivatives and shuffling go."""
+
+from typing import Any
+
+import numpy as np
+
+from fastmlp import devices, inputs
+from fastmlp.network import Network
+from fastmlp.supplied import Loss
+
+# With y a row of the identity, delta^(L)_k is f'(z_k) for k = j and 0 elsewhere: the derivative of h_j.
+OUTPUT_ITSELF = Loss(f=lambda a, y: a * y, df=lambda a, y: y, name="one of the outputs")
+
+
+def saliency(model: Any, X: Any, output: int | None = None) -> np.ndarray:
+    """How much each output changes with each input: dh_j / dx_i, for every row of X.
+
+    delta is carried to the input, one more step of eq. 9: dh_j / dx_i = sum_k W^(1)_ki delta^(2)_k, where delta^(L) is
+    the derivative of h_j itself instead of the loss's.
+
+    Parameters
+    ----------
+    model : Network, or fitted MLPClassifier or MLPRegressor
+        Of a classifier h are the probabilities that the network puts out: one a class, one in all of two classes.
+    X : array-like or CSR matrix of shape (m, n_in)
+        As the model takes it.
+    output : int, optional
+        The only output j that is wanted.
+
+    Returns
+    -------
+    slopes : ndarray of shape (m, n_out, n_in), or (m, n_in) of one output
+        In units of h per unit of x.
+
+    Raises
+    ------
+    TypeError
+        When model is something else.
+    ValueError
+        When X does not suit the model, or there is no such output.
+
+    References
+    ----------
+    Simonyan, Vedaldi and Zisserman, "Deep inside convolutional networks" (2014), section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastmlp
+    >>> net = fastmlp.Network([2, 1], output="identity", random_state=0)
+    >>> net.weights = [[[3.0], [-1.0]]]
+    >>> fastmlp.saliency(net, np.zeros((1, 2)))
+    array([[[ 3., -1.]]], dtype=float32)
+    """
+    weights, biases, activation, last, X = _parts(model, X)
+    n_out = len(biases[-1])
+    whole = isinstance(output, (int, np.integer)) and not isinstance(output, bool)
+    if output is not None and not (whole and 0 <= output < n_out):
+        raise ValueError(f"output is {output!r}; None or an integer from 0 to {n_out - 1} is allowed")
+    wanted = slice(None) if output is None else slice(output, output + 1)
+    if last in ("softmax", "exp"):  # dh = h (dz - sum_k h_k dz_k), and dh = h dz
+        h = _trainer(weights, biases, activation, last).forward(X)[:, :, np.newaxis]
+        slopes = _slopes(weights, biases, activation, "identity", X, slice(None) if last == "softmax" else wanted)
+        if last == "softmax":
+            slopes = (slopes - (h * slopes).sum(axis=1, keepdims=True))[:, wanted]
+        slopes = h[:, wanted] * slopes
+    else:
+        slopes = _slopes(weights, biases, activation, last, X, wanted)
+    return slopes if output is None else slopes[:, 0]
+
+
+def _slopes(weights: Any, biases: Any, activation: Any, last: Any, X: Any, wanted: slice) -> np.ndarray:
+    """dh_j / dx_i of the outputs that are wanted, each a function of its own z, (m, outputs, n_in)."""
+    m, n_out = X.shape[0], len(biases[-1])
+    trainer = _trainer(weights, biases, activation, last)
+    rows = np.eye(n_out, dtype=np.float32)[wanted]
+    slopes = np.empty((m, len(rows), len(weights[0])), weights[0].dtype)
+    if m > 0:
+        for place, row in enumerate(rows):
+            slopes[:, place] = trainer.deltas(X, np.broadcast_to(row, (m, n_out)))[0] @ weights[0].T
+    return slopes
+
+
+def _trainer(weights: Any, biases: Any, activation: Any, last: Any) -> Any:
+    sizes = len(weights[0]), *map(len, biases)
+    trainer = devices.trainer_class("cpu")(sizes, activation, last, OUTPUT_ITSELF, 0.0, weights[0].dtype, 0.0)
+    trainer.set_parameters(weights, biases)
+    return trainer
+
+
+def _parts(model: Any, X: Any) -> tuple[list[np.ndarray], list[np.ndarray], Any, Any, Any]:
+    """Weights, biases and activations of a network or an estimator, and X as the kernels take it."""
+    if isinstance(model, Network):
+        weights, biases = model._trainer.parameters()
+        return weights, biases, model.activation, model.output, inputs.as_examples(X, model.sizes[0])
+    if type(model).__module__ != "fastmlp.estimators":
+        found = type(model).__name__
+        raise TypeError(f"model is {found}; a Network, or a fitted MLPClassifier or MLPRegressor, is allowed")
+    from sklearn.utils.validation import check_is_fitted
+
+    from fastmlp.estimators import validated
+
+    check_is_fitted(model, "coefs_")
+    model._sizes()
+    dtype = model._dtype()
+    weights, biases = ([a.astype(dtype, copy=False) for a in arrays] for arrays in (model.coefs_, model.intercepts_))
+    return weights, biases, model._f(), model.out_activation_, validated(model, X, accept_sparse=["csr"], reset=False)
+
+
+class _Scored:
+    """A network with the methods that scikit-learn looks for."""
+
+    def __init__(self, network: Network):
+        self.network = network
+
+    def fit(self, X: Any, T: Any) -> "_Scored":
+        """It is trained already."""
+        return self
+
+    def score(self, X: Any, T: Any, sample_weight: Any = None) -> float:
+        """-J (eq. 6): higher is better."""
+        return -self.network.objective(X, T, sample_weight)
+
+
+def permutation_importance(model: Any, X: Any, T: Any, **settings: Any) -> Any:
+    """How much worse the model gets when the values of one input are shuffled among the examples, for every input.
+
+    This is scikit-learn's `sklearn.inspection.permutation_importance`, which takes the estimators as they are; here
+    a Network, too, whose score is -J (eq. 6).
+
+    Parameters
+    ----------
+    model : Network, or fitted estimator of scikit-learn's kind
+    X : array-like of shape (m, n_in)
+    T : array-like
+        Targets of a Network, or y of an estimator.
+    **settings
+        n_repeats=5, random_state=None, n_jobs=None, sample_weight=None, max_samples=1.0; of estimators also scoring.
+
+    Returns
+    -------
+    result : sklearn.utils.Bunch
+        `importances_mean` and `importances_std`, (n_in,), and `importances`, (n_in, n_repeats): the loss of score.
+
+    References
+    ----------
+    Breiman, "Random forests" (2001), section 10.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastmlp
+    >>> X = np.random.default_rng(0).random((50, 2))
+    >>> net = fastmlp.Network([2, 1], output="identity", dtype="float64", random_state=0)
+    >>> net.weights, net.biases = [[[1.0], [0.0]]], [[0.0]]
+    >>> found = fastmlp.permutation_importance(net, X, X[:, 0], random_state=0)
+    >>> bool(found.importances_mean[0] > 0), float(found.importances_mean[1])
+    (True, 0.0)
+    """
+    from sklearn import inspection
+
+    if isinstance(model, Network):
+        if settings.get("scoring") is not None:
+            raise ValueError("scoring is given; of a Network the score is -J, and None is allowed")
+        model = _Scored(model)
+    return inspection.permutation_importance(model, X, T, **settings)
