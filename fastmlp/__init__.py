@@ -32,6 +32,8 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module("fastmlp.persistence"), name)
     if name in ("saliency", "permutation_importance"):
         return getattr(importlib.import_module("fastmlp.interpretation"), name)
+    if name == "estimate":
+        return importlib.import_module("fastmlp.costs").estimate
     if name == "Shards":
         return importlib.import_module("fastmlp.streaming").Shards
     if name == "datasets":
@@ -56,6 +58,7 @@ __all__ = [
     "Shards",
     "check_gradients",
     "datasets",
+    "estimate",
     "load",
     "permutation_importance",
     "saliency",

@@ -66,6 +66,10 @@ class TrainerBase(ABC):
         """Take over weights[l] (n_in, n_out) and biases[l] (n_out,); prediction alone needs no transposed copy."""
 
     @abstractmethod
+    def nbytes(self, batch_size: int) -> int:
+        """Bytes of the arrays that training with such minibatches takes, X, T and their order aside."""
+
+    @abstractmethod
     def forward(self, X: Any, out: Any = None, check: bool = True, largest: bool = False) -> np.ndarray:
         """h_{W,b}(X) (eq. 7)."""
 

@@ -26,12 +26,6 @@ def split_digits(random_state: int) -> "tuple[np.ndarray, np.ndarray, np.ndarray
     return X_train, X_test, y_train, y_test
 
 
-def training_flops(sizes: Sequence[int]) -> int:
-    """Floating-point operations to train on one example: three products a layer, but none back to the inputs."""
-    weights = [n_in * n_out for n_in, n_out in zip(sizes, sizes[1:])]
-    return 6 * sum(weights) - 2 * weights[0]
-
-
 def demo(epochs: int, hidden: Sequence[int], seed: int, plot: Path | None, threads: int) -> None:
     """Train, score, compare, draw.
 
@@ -47,6 +41,7 @@ def demo(epochs: int, hidden: Sequence[int], seed: int, plot: Path | None, threa
 
     import fastmlp
     from fastmlp.baselines import Score, print_scores, score_baselines
+    from fastmlp.costs import training_operations
 
     X_train, X_test, y_train, y_test = split_digits(seed)
     m, n_in = X_train.shape
@@ -70,7 +65,7 @@ def demo(epochs: int, hidden: Sequence[int], seed: int, plot: Path | None, threa
     speed = m * history.n_epochs / history.seconds
     print(
         f"test accuracy {accuracy:.4f} after {history.n_epochs} epochs in {history.seconds:.3f} s: "
-        f"{speed:,.0f} examples/s, {speed * training_flops(sizes) / 1e9:.1f} GFLOP/s\n",
+        f"{speed:,.0f} examples/s, {speed * training_operations(sizes) / 1e9:.1f} GFLOP/s\n",
         flush=True,
     )
     scores = [Score("multilayer network", accuracy, history.seconds, predict_seconds)]

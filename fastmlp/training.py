@@ -222,7 +222,7 @@ def train(
         raise ValueError(f"optimizer is {optimizer!r}; a GradientDescent, SGD, Adam or LBFGS object is allowed")
     shuffles = bool(settings.shuffle) and isinstance(optimizer, (SGD, Adam))
     X, T, weight = network._training_data(X, T, sample_weight, shuffles, settings.window)
-    batch_size = _check_batch_size(batch_size, optimizer, X.shape[0])
+    batch_size = check_batch_size(batch_size, optimizer, X.shape[0])
     _check_counts(epochs, settings)
     if isinstance(optimizer, LBFGS) and network.dropout > 0:
         raise ValueError(f"dropout is {network.dropout}; LBFGS allows 0.0 only, for its objective must not change")
@@ -260,7 +260,8 @@ def _run(X: Any, T: Any, weight: Any, batch_size: int, watch: Watch) -> dict[str
     return {**run, "validation": None if given is None else [data.shape for data in given]}
 
 
-def _check_batch_size(batch_size: Any, optimizer: Optimizer, m: int) -> int:
+def check_batch_size(batch_size: Any, optimizer: Optimizer, m: int) -> int:
+    """The examples of a minibatch: batch_size, or what it is when it is not given; refuses what cannot be one."""
     if isinstance(optimizer, (GradientDescent, LBFGS)):
         if batch_size is not None:
             raise ValueError(

@@ -212,6 +212,14 @@ class Trainer(TrainerBase):
         self.model["parameters"][...] = self._remembered
         self._transpose(self.parameters()[0])
 
+    def nbytes(self, batch_size: int) -> int:
+        """Bytes of the arrays that training with such minibatches takes, X, T and their order aside."""
+        parameters = self.model["parameters"].nbytes
+        room = self._room(batch_size).arrays
+        whole = 0 if "gradients" in room or batch_size <= CHUNK_ROWS else parameters
+        arrays = (*self.model.values(), *room.values())
+        return sum(array.nbytes for array in arrays) + whole + parameters  # the last ones remembered
+
     def _write(self, flat: np.ndarray, weights: Arrays, biases: Arrays) -> None:
         for layer, W, b in zip(self.layers, weights, biases, strict=True):
             to_panels(W, flat, layer["weights"], layer["rows"])

@@ -113,6 +113,12 @@ class Trainer(TrainerBase):
         self._part(0).copy_to_device(self._remembered)
         self._finite = True
 
+    def nbytes(self, batch_size: int) -> int:
+        """Bytes on the device that training with such minibatches takes, X, T and their order aside."""
+        chunks = -(-batch_size // CHUNK_ROWS)
+        room = self.plan(-(-batch_size // chunks), chunks, ADAM).room
+        return (room + self._model.size + self.layout.parameters) * self.dtype.itemsize
+
     def _part(self, n: int) -> Any:
         """The parameters (0) or a moment of them on the device."""
         return self._model[n * self.layout.parameters : (n + 1) * self.layout.parameters]
