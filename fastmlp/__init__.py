@@ -34,8 +34,8 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module("fastmlp.interpretation"), name)
     if name == "Shards":
         return importlib.import_module("fastmlp.streaming").Shards
-    if name == "datasets":
-        return importlib.import_module("fastmlp.datasets")
+    if name in ("datasets", "displays"):
+        return importlib.import_module(f"fastmlp.{name}")
     if name == "to_onnx":
         return importlib.import_module("fastmlp.onnx_export").to_onnx
     raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
@@ -56,6 +56,7 @@ __all__ = [
     "Shards",
     "check_gradients",
     "datasets",
+    "displays",
     "load",
     "permutation_importance",
     "saliency",
