@@ -31,9 +31,9 @@ __all__ = [
 # Okabe and Ito's colours, which the colour-blind tell apart.
 BLUE, RED, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PALETTE = (BLUE, RED, GREEN, "#CC79A7", ORANGE, "#56B4E9", "#000000", "#F0E442", "#7F7F7F", "#8C564B")
-DIVERGING = "RdBu"  # red below zero, blue above
 SMALLEST_IMAGE = 36  # inputs: fewer are a table's columns more often than an image's pixels
 LEGIBLE = 5.0  # points: no text is smaller
+LEGIBLE_WEIGHTS = 12  # from one layer to the next, biases included: more would cover each other
 
 
 # ---- what the displays share ---------------------------------------------------------------------------------------
@@ -54,9 +54,7 @@ def _one_axes(ax: Any, figsize: tuple[float, float]) -> Any:
     return _pyplot().subplots(figsize=figsize, layout="constrained")[1]
 
 
-def _many_axes(
-    ax: Any, rows: int, columns: int, figsize: tuple[float, float], title: str = "", **grid: Any
-) -> np.ndarray:
+def _many_axes(ax: Any, rows: int, columns: int, figsize: tuple[float, float], **grid: Any) -> np.ndarray:
     """Axes in rows and columns, flat: those given, or within the axes given, or in a new figure."""
     if isinstance(ax, (list, tuple, np.ndarray)):
         found = np.asarray(ax, dtype=object).ravel()
@@ -65,8 +63,6 @@ def _many_axes(
         return found
     place = _one_axes(ax, figsize)
     place.set_axis_off()
-    if title:
-        place.set_title(title, fontsize="medium", loc="left")
     if place.get_subplotspec() is not None:
         inner = place.get_subplotspec().subgridspec(rows, columns, **grid)
     else:
@@ -75,10 +71,15 @@ def _many_axes(
     return np.asarray(inner.subplots(squeeze=False)).ravel()
 
 
+def _diverging(pale: bool = False) -> Any:
+    """A colour map from RED by white to BLUE, and beyond them to dark ones; pale where points lie on it."""
+    ends = ("#F0B890", "#FFFFFF", "#90C4E0") if pale else ("#6B2F00", RED, "#F7F7F7", BLUE, "#003A5C")
+    return _pyplot().matplotlib.colors.LinearSegmentedColormap.from_list("fastmlp", ends)
+
+
 def _points(ax: Any) -> tuple[float, float]:
     """Width and height of axes in points, about, as a layout may still change them."""
-    place, (width, height) = ax.get_position(), ax.figure.get_size_inches()
-    return 72 * place.width * width, 72 * place.height * height
+    return 72 / ax.figure.dpi * ax.bbox.width, 72 / ax.figure.dpi * ax.bbox.height
 
 
 def _plain(ax: Any) -> None:
@@ -171,14 +172,13 @@ def _class_numbers(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 
 def _twin(estimator: Any, m: int | None = None) -> Network:
-    """A Network with the weights of an estimator; with m examples, also with its objective, but for 1 / n_outputs."""
+    """A Network with the weights of an estimator; with m examples, also what it descends."""
     last, _ = _fitted(estimator)
     output, loss, l2 = last.out_activation_, getattr(last, "loss", "log_loss"), 0.0
     if m is not None:
         if loss not in ("log_loss", "squared_error"):
             raise ValueError(f"the estimator's loss is {loss!r}; a classifier's or 'squared_error' is allowed")
-        outputs = len(last.intercepts_[-1]) if loss == "squared_error" else 1
-        l2 = outputs * (last.alpha / m if last.l2 is None else last.l2)
+        l2 = last.alpha / m if last.l2 is None else last.l2
     elif output == "exp":  # a Poisson loss's, which a Network has not; hidden layers and z are the same
         output = "identity"
     sizes = [len(last.coefs_[0]), *map(len, last.intercepts_)]
@@ -224,6 +224,12 @@ def _mosaic(ax: Any, images: np.ndarray, labels: Sequence[str], columns: int, **
             ax.text(left + width / 2 - 0.5, top - 0.7, label, fontsize=size, ha="center", va="bottom")
     ax.set_axis_off()
     return drawn
+
+
+def _number_units(axis: Any, units: np.ndarray, points: float) -> None:
+    """Ticks that count from 1, as many as have room on an axis of so many points."""
+    at = np.arange(0, len(units), math.ceil(len(units) * 22 / points))
+    axis.set_ticks(at, [str(unit + 1) for unit in units[at]])
 
 
 def _limit(*arrays: np.ndarray) -> float:
@@ -345,6 +351,12 @@ class LossCurveDisplay:
         if log is None:
             log = len(finite) > 0 and finite.min() > 0 and finite.max() > 10 * finite.min()
         ax.set(xlabel="epoch", ylabel=self.loss_name, yscale="log" if log else "linear")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        low, high = ax.get_ylim()
+        if log and high > 5 * low:
+            ax.yaxis.set_major_formatter("{x:g}")
+            few = high < 50 * low  # so few powers of ten that there is room for numbers between them
+            ax.yaxis.set_minor_formatter((lambda x, _: f"{x:g}" if f"{x:e}"[0] in "235" else "") if few else "")
         _plain(ax)
         if self.scores is not None:
             self.score_ax_ = ax.twinx()
@@ -356,7 +368,7 @@ class LossCurveDisplay:
         if len(self.lines_) > 1:
             # losses fall and scores rise: what is between them at the right is free
             place = "upper right" if self.scores is None else "center right"
-            (self.score_ax_ or ax).legend(handles=self.lines_, loc=place, frameon=False)
+            ax.legend(loc=place, frameon=False)
         return self
 
 
@@ -421,7 +433,7 @@ class LearningRateDisplay:
         if len(seen):
             # what explodes at the end would flatten all that matters
             low, start = seen.min(), seen[0]
-            top = min(seen.max(), start + max(start - low, 0.1 * abs(start)))
+            top = min(seen.max(), start + 0.5 * max(start - low, 0.1 * abs(start)))
             if top > low:
                 ax.set_ylim(low - 0.1 * (top - low), top + 0.1 * (top - low))
         ax.legend(loc="lower left", frameon=False)
@@ -433,7 +445,7 @@ class GradientFlowDisplay:
     """|delta^(l)| and |dJ/dW| of each layer: where they vanish or explode on their way back through the network.
 
     A dot is the median, a thick line reaches from quartile to quartile, a thin one from the smallest to the largest.
-    Zeros, which a logarithmic axis has no place for, are left out and their share is written at the top.
+    Zeros, which a logarithmic axis has no place for, are left out; below each layer is the share of zeros among delta.
 
     Parameters
     ----------
@@ -486,7 +498,8 @@ class GradientFlowDisplay:
         Parameters
         ----------
         estimator : fitted MLPClassifier or MLPRegressor, or Pipeline that ends in one
-            All examples count alike, whatever its class_weight.
+            All examples count alike, whatever its class_weight; outputs are summed over, as in its training, of whose
+            loss scikit-learn shows the mean over them.
         X : array-like of shape (m, n_features)
         y : array-like of shape (m,) or (m, n_outputs)
         ax, **kwargs
@@ -500,11 +513,7 @@ class GradientFlowDisplay:
         last, _ = _fitted(estimator)
         T = _targets(last, y)
         twin = _twin(estimator, max(len(T), 1))
-        X = _inputs(estimator, X)
-        # a regressor's loss is the mean over its outputs
-        outputs = 1 if hasattr(last, "classes_") else twin.sizes[-1]
-        deltas, gradients = twin.deltas(X, T), twin.gradients(X, T)[0]
-        return cls([d / outputs for d in deltas], [g / outputs for g in gradients]).plot(ax, **kwargs)
+        return cls.from_network(twin, _inputs(estimator, X), T, ax=ax, **kwargs)
 
     def plot(self, ax: Any = None, **kwargs: Any) -> "GradientFlowDisplay":
         """Draw.
@@ -528,31 +537,29 @@ class GradientFlowDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         self.delta_quantiles_, self.delta_zeros_ = self._summary(self.deltas)
         self.gradient_quantiles_, self.gradient_zeros_ = self._summary(self.gradients)
-        size = min(8.0, 0.3 * _points(ax)[0] / layers)
         kinds = (
-            (-0.17, RED, "D", r"$|\partial J / \partial W^{(l)}|$", self.gradient_quantiles_, self.gradient_zeros_),
-            (0.17, BLUE, "o", r"$|\delta^{(l+1)}|$", self.delta_quantiles_, self.delta_zeros_),
+            (-0.17, RED, "D", r"$|\partial J / \partial W^{(l)}|$", self.gradient_quantiles_),
+            (0.17, BLUE, "o", r"$|\delta^{(l+1)}|$", self.delta_quantiles_),
         )
-        for offset, color, marker, label, quantiles, zeros in kinds:
+        for offset, color, marker, label, quantiles in kinds:
             at = np.arange(1, layers + 1) + offset
             thick = {"linewidth": 5, "alpha": 0.45}
             ax.vlines(at, quantiles[:, 0], quantiles[:, 4], **({"color": color, "linewidth": 1} | kwargs))
             ax.vlines(at, quantiles[:, 1], quantiles[:, 3], **({"color": color} | thick | kwargs))
             ax.plot(at, quantiles[:, 2], color=color, marker=marker, markersize=5, linestyle="", label=label)
-            for x, share in zip(at, zeros):
-                if share >= 0.005 and size >= LEGIBLE:
-                    text = f"{share:.0%}\nzero" if share < 0.995 else "all\nzero"
-                    where = {"transform": ax.get_xaxis_transform(), "ha": "center", "va": "top"}
-                    ax.text(x, 0.99, text, color=color, fontsize=size, **where)
         ax.set(yscale="log", xlabel="layer l", xlim=(0.5, layers + 0.5))
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        _number_units(ax.xaxis, np.arange(layers), _points(ax)[0])
+        ax.set_xticks(ax.get_xticks() + 1, ax.get_xticklabels())
+        if self.delta_zeros_.max() >= 0.005:
+            ticks = ax.get_xticks()
+            ax.set_xticks(ticks, [f"{l}\n{self.delta_zeros_[l - 1]:.0%}" for l in ticks], fontsize=8)
+            ax.set_xlabel(r"layer l, and how many $\delta^{(l+1)}$ are zero")
         seen = np.concatenate([self.delta_quantiles_, self.gradient_quantiles_])
         if np.isfinite(seen).any():
             low, high = np.log10(np.nanmin(seen)), np.log10(np.nanmax(seen))
             span = max(high - low, 1.0)
-            room = 0.2 if max(self.delta_zeros_.max(), self.gradient_zeros_.max()) >= 0.005 else 0.05
-            ax.set_ylim(10 ** (low - 0.05 * span), 10 ** (high + room * span))
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+            ax.set_ylim(10 ** (low - 0.05 * span), 10 ** (high + 0.2 * span))
+        ax.legend(loc="upper center", ncols=2, frameon=False, columnspacing=1.0, handletextpad=0.1)
         _plain(ax)
         return self
 
@@ -573,9 +580,9 @@ class GradientFlowDisplay:
 # What is written beside each curve: the equation's number, f and f'.
 EQUATIONS = {
     "identity": ("", r"$f(z) = z$", "$1$"),
-    "logistic": (" (1)", r"$f(z) = 1 \,/\, (1 + e^{-z})$", r"$a \, (1 - a)$"),
-    "tanh": (" (2)", r"$f(z) = \tanh z = 2 \,/\, (1 + e^{-2z}) - 1$", "$1 - a^2$"),
-    "relu": (" (3)", r"$f(z) = 0$ for $z < 0$, $z$ for $z \geq 0$", "$1$ for $z > 0$, else $0$"),
+    "logistic": (" (eq. 1)", r"$f(z) = 1 \,/\, (1 + e^{-z})$", r"$a \, (1 - a)$"),
+    "tanh": (" (eq. 2)", r"$f(z) = \tanh z = 2 \,/\, (1 + e^{-2z}) - 1$", "$1 - a^2$"),
+    "relu": (" (eq. 3)", r"$f(z) = 0$ for $z < 0$, $z$ for $z \geq 0$", "$1$ for $z > 0$, else $0$"),
     "softplus": ("", r"$f(z) = \ln(1 + e^z)$", r"$1 \,/\, (1 + e^{-z})$"),
 }
 TITLES = {"relu": "ReLU", "softplus": "SoftPlus"}
@@ -664,7 +671,7 @@ class ActivationDisplay:
             low, high = panel.get_ylim()
             panel.set(title=title, xlabel="$z$", xlim=z_range, ylim=(low, high + 0.3 * (high - low)))
             panel.title.set_fontsize(11)
-            panel.legend(loc="upper left", frameon=False, fontsize=9)
+            panel.legend(loc="upper left", framealpha=0.8, edgecolor="none", fontsize=9)
             _plain(panel)
         return self
 
@@ -798,9 +805,10 @@ class UnitActivationsDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         style: dict[str, Any] = {"aspect": "auto", "cmap": "viridis", "interpolation": "nearest"}
         if shown.min() < 0:
-            style |= {"cmap": DIVERGING, "vmin": -_limit(shown), "vmax": _limit(shown)}
+            style |= {"cmap": _diverging(), "vmin": -_limit(shown), "vmax": _limit(shown)}
         self.image_ = ax.imshow(shown, **(style | kwargs))
         ax.set_xlabel(f"unit of {self.layer_name}" + (", sorted" if sort_units else ""))
+        _number_units(ax.xaxis, self.units_, _points(ax)[0])
         ax.set_ylabel("example" if y is None else "class" if labelled else "example, sorted by y")
         if labelled:
             counts = np.ones(len(classes)) if kind == "classes" else np.bincount(numbers)
@@ -904,7 +912,8 @@ class NetworkDisplay:
         max_units : int >= 3, default=8
             Of a layer with more, the first and the last are drawn, with dots between.
         show_values : bool, optional
-            Whether the weights are written; when not given, where no layer has more than four units and there is room.
+            Whether the weights are written, as far as there is room for legible numbers; when not given, where no layer
+            has more than 12 weights and biases.
         **kwargs
             For the lines (`LineCollection`).
 
@@ -917,15 +926,16 @@ class NetworkDisplay:
         features = _names("feature_names", self.feature_names, sizes[0])
         outputs = _names("output_names", self.output_names, sizes[-1])
         shown = [self._slots(n, max_units) for n in sizes]
-        values = max(sizes) <= 4 if show_values is None else show_values
+        most = max((n_in + 1) * n_out for n_in, n_out in zip(sizes, sizes[1:]))
+        values = most <= LEGIBLE_WEIGHTS if show_values is None else show_values
         tallest = max(map(len, shown))
-        gap = 3.4 if values else max(2.4, 0.45 * tallest)
+        gap = max(3.4 if values and most <= LEGIBLE_WEIGHTS else 5.0 if values else 2.4, 0.45 * tallest)
         # x and y of units, in radii that are alike in both directions; bias units stand below
         ys = [(len(slots) - 1) / 2 - np.arange(len(slots)) for slots in shown]
         radius, last = 0.33, (len(sizes) - 1) * gap
         left = -radius - 0.2 - 0.13 * max(map(len, features or [""]))
         right = last + radius + 0.6 + (0.13 * max(map(len, outputs)) if outputs else 1.2)
-        bottom, top = -(tallest - 1) / 2 - 2.6, (tallest - 1) / 2 + 0.5
+        bottom, top = -(tallest - 1) / 2 - 2.5, (tallest - 1) / 2 + 0.5
         scale = 0.85 if values else 0.6
         ax = _one_axes(ax, (max(4.0, scale * (right - left)), scale * (top - bottom)))
         self.ax_, self.figure_ = ax, ax.figure
@@ -950,22 +960,22 @@ class NetworkDisplay:
                     continue
                 symbol = f"$x_{{{j + 1}}}$" if l == 0 else f"$a^{{({l + 1})}}_{{{j + 1}}}$"
                 self._draw_unit(l * gap, y, radius, symbol, size)
-                if l == 0 and features:
+                if l == 0 and features and size >= LEGIBLE:
                     ax.text(-radius - 0.12, y, features[j], ha="right", va="center", fontsize=size)
                 if l == len(sizes) - 1:
                     h = r"$h_{W,b}(x)$" if sizes[-1] == 1 else f"$h_{{W,b}}(x)_{{{j + 1}}}$"
                     arrow = {"arrowstyle": "->", "color": "0.3"}
                     ends = {"xy": (last + radius + 0.5, y), "xytext": (last + radius, y)}
                     ax.annotate("", **ends, arrowprops=arrow | {"shrinkA": 0, "shrinkB": 0})
-                    ax.text(last + radius + 0.55, y, outputs[j] if outputs else h, va="center", fontsize=size)
+                    if size >= LEGIBLE:
+                        ax.text(last + radius + 0.55, y, outputs[j] if outputs else h, va="center", fontsize=size)
             if l < len(sizes) - 1:
                 self._draw_unit(l * gap, y_of[-1] - 1, radius, "+1", size, dashed=True)
             if size >= LEGIBLE:
                 wide = f"layer {l + 1}" if sizes[l] <= max_units else f"layer {l + 1}\n{sizes[l]} units"
-                ax.text(l * gap, bottom + 1.05, wide, ha="center", va="center", fontsize=0.85 * size, color="0.3")
-        lines = [([0, 1], [0, 0], BLUE, "weight > 0"), ([0, 1], [0, 0], RED, "weight < 0")]
-        handles = [_pyplot().Line2D(x, y, color=color, linewidth=2.5, label=label) for x, y, color, label in lines]
-        handles.append(_pyplot().Line2D([], [], linestyle="", label=f"width: size, up to {self._written(largest)}"))
+                ax.text(l * gap, bottom + 0.85, wide, ha="center", va="center", fontsize=0.85 * size, color="0.3")
+        looks = ((BLUE, 2.5, "weight > 0"), (RED, 2.5, "weight < 0"), ("0.5", 3.8, f"size {self._written(largest)}"))
+        handles = [_pyplot().Line2D([], [], color=color, linewidth=width, label=label) for color, width, label in looks]
         if size >= LEGIBLE:
             ax.legend(handles=handles, loc="lower center", ncols=3, frameon=False, fontsize=0.85 * size)
         return self
@@ -1026,13 +1036,13 @@ class NetworkDisplay:
         if size < LEGIBLE:
             return
         texts = [self._written(w) for w in weights]
-        half = 0.5 * np.array([0.62 * size * max(map(len, texts)), 1.15 * size]) / points
+        half = 0.5 * np.array([0.62 * size * (1 + max(map(len, texts))), 1.15 * size]) / points
         places = self._places(starts, ends, gap, radius, half)
         for text, weight, t, start, end in zip(texts, weights, places, starts, ends):
             look: dict[str, Any] = {"fontsize": size, "color": BLUE if weight >= 0 else RED, "zorder": 2}
             look |= {"ha": "center", "va": "center", "rotation": math.degrees(math.atan2(end - start, gap))}
             look["bbox"] = {"facecolor": "white", "edgecolor": "none", "boxstyle": "square,pad=0.05"}
-            self.texts_.append(self.ax_.text(x + t * gap, start + t * (end - start), text, **look))
+            self.texts_.append(self.ax_.text(x + t * gap, start + t * (end - start), f" {text} ", **look))
 
     @staticmethod
     def _places(starts: np.ndarray, ends: np.ndarray, gap: float, radius: float, half: np.ndarray) -> np.ndarray:
@@ -1040,7 +1050,7 @@ class NetworkDisplay:
 
         half is half a label's length and height. Clearances are counted in them: from 1 on nothing touches.
         """
-        margin = (radius + 1.3 * half[0]) / gap
+        margin = (radius + 1.2 * half[0]) / gap
         t = np.linspace(margin, 1 - margin, 60)
         y = starts[:, None] + t * (ends - starts)[:, None]  # (lines, places)
         along = np.linspace(-1, 1, 5) * half[0] / gap  # a label's own line, other lines: at five points of the label
@@ -1055,7 +1065,9 @@ class NetworkDisplay:
                 across = np.abs(t[:, None] - t[chosen[others]]) * gap / (2 * half[0])
                 down = np.abs(y[k][:, None] - y[others, chosen[others]]) / (2 * half[1])
                 from_labels = np.maximum(across, down).min(axis=1, initial=np.inf)
-                chosen[k] = np.minimum(np.minimum(clear[k], 1.5), from_labels).argmax()
+                # of places that are clear, the one nearest to a third of the way
+                score = np.minimum(np.minimum(clear[k], from_labels), 1.3) - 0.5 * np.abs(t - 1 / 3)
+                chosen[k] = score.argmax()
         return t[chosen]
 
 
@@ -1184,11 +1196,11 @@ class WeightsDisplay:
                 self.units_ = np.argsort(-np.linalg.norm(W, axis=0), kind="stable")
             self.units_ = self.units_[:limit]
         W = W[:, self.units_]
-        style: dict[str, Any] = {"cmap": DIVERGING, "vmin": -_limit(W), "vmax": _limit(W), "interpolation": "nearest"}
-        style |= kwargs
+        style: dict[str, Any] = {"cmap": _diverging(), "vmin": -_limit(W), "vmax": _limit(W)}
+        style |= {"interpolation": "nearest"} | kwargs
         labels = [outputs[j] if outputs else f"{j + 1}" for j in self.units_]
         if image_shape:
-            default = min(len(labels), math.ceil(math.sqrt(1.3 * len(labels))))
+            default = min(len(labels), math.ceil(math.sqrt(len(labels))))
             columns = default if columns is None else _whole("columns", columns, 1)
             ax = _one_axes(ax, (6.0, 0.6 + 6.0 * math.ceil(len(labels) / columns) / columns))
             self.image_ = _mosaic(ax, W.T.reshape(-1, *image_shape), labels, columns, **style)
@@ -1197,14 +1209,11 @@ class WeightsDisplay:
             self.image_ = ax.imshow(W, **({"aspect": "auto"} | style))
             ax.set(xlabel="unit", ylabel="input")
             for axis, names, room in ((ax.xaxis, outputs and labels, 0), (ax.yaxis, features, 1)):
-                if names and len(names) * 9 <= _points(ax)[room]:
+                if names and len(names) * (11 if room else 50) <= _points(ax)[room]:
                     axis.set_ticks(range(len(names)), names)
                     axis.label.set_visible(False)
-                elif len(self.units_) if room == 0 else True:
-                    count = len(self.units_) if room == 0 else len(W)
-                    step = math.ceil(count * (22 - 8 * room) / _points(ax)[room])
-                    at = np.arange(0, count, step)
-                    axis.set_ticks(at, self.units_[at] + 1 if room == 0 else at + 1)
+                else:
+                    _number_units(axis, np.arange(len(W)) if room else self.units_, _points(ax)[room])
         self.ax_, self.figure_ = ax, ax.figure
         if colorbar:
             ax.figure.colorbar(self.image_, ax=ax, label="weight")
@@ -1415,10 +1424,10 @@ class DecisionSurfaceDisplay:
             if self.level is not None:
                 reach = max(abs(low - self.level), abs(high - self.level)) or 1.0
                 low, high = self.level - reach, self.level + reach
-                style["cmap"] = DIVERGING
+                style["cmap"] = _diverging(pale=True)
             high = high if high > low else low + 1.0
             style["levels"] = np.linspace(low, high, 21)
-            self.surface_ = ax.contourf(self.x0, self.x1, response, **({"alpha": 0.75} | style | kwargs))
+            self.surface_ = ax.contourf(self.x0, self.x1, response, **(style | kwargs))
             if self.level is not None and response.min() < self.level < response.max():
                 ax.contour(self.x0, self.x1, response, levels=[self.level], colors="0.15", linewidths=1.5)
             if colorbar:
@@ -1469,7 +1478,7 @@ class DecisionSurfaceDisplay:
         if legend:
             names = self.class_names or [str(k) for k in range(len(colors))]
             handles = [ax.scatter([], [], color=colors[k], label=names[k]) for k in np.unique(numbers)]
-            ax.legend(handles=handles, loc="best", framealpha=0.8, handletextpad=0.2)
+            ax.legend(handles=handles, loc="best", framealpha=0.8, handletextpad=0.2, title="class")
 
 
 class SaliencyDisplay:
@@ -1569,7 +1578,14 @@ class SaliencyDisplay:
         return cls.from_network(_twin(estimator), _inputs(estimator, X), ax=ax, **names)
 
     def plot(
-        self, ax: Any = None, *, n_examples: int = 8, n_features: int = 20, colorbar: bool = True, **kwargs: Any
+        self,
+        ax: Any = None,
+        *,
+        n_examples: int = 8,
+        n_features: int = 20,
+        common_scale: bool = False,
+        colorbar: bool = True,
+        **kwargs: Any,
     ) -> "SaliencyDisplay":
         """Draw.
 
@@ -1581,6 +1597,9 @@ class SaliencyDisplay:
             Images at most. Bars are the mean size over all examples; of a single one its signed saliency.
         n_features : int >= 1, default=20
             Bars at most, those of the largest.
+        common_scale : bool, default=False
+            Whether images share one scale. Else each is divided by its largest size: the saliency of an output that is
+            nearly certain is small all over.
         colorbar : bool, default=True
         **kwargs
             For the images (`Axes.imshow`) or the bars (`Axes.barh`).
@@ -1616,13 +1635,13 @@ class SaliencyDisplay:
             if self.X is not None:
                 X = self.X.toarray() if hasattr(self.X, "toarray") else np.asarray(self.X)
                 _mosaic(self.axes_[0], X[:n].reshape(n, *shape), [""] * n, n, cmap="gray_r", **style)
-            limit = _limit(saliency[:n])
-            signed = saliency[:n].min() < 0
-            style |= {"cmap": DIVERGING if signed else "Blues", "vmin": -limit if signed else 0.0, "vmax": limit}
-            images = saliency[:n].reshape(n, *shape)
-            self.image_ = _mosaic(self.axes_[-1], images, labels[:n], n, **(style | kwargs))
+            shown = saliency[:n] if common_scale else np.array([s / _limit(s) for s in saliency[:n]])
+            limit, signed = _limit(shown), shown.min() < 0
+            style |= {"cmap": _diverging() if signed else "Blues", "vmin": -limit if signed else 0.0, "vmax": limit}
+            self.image_ = _mosaic(self.axes_[-1], shown.reshape(n, *shape), labels[:n], n, **(style | kwargs))
             if colorbar:
-                self.axes_[0].figure.colorbar(self.image_, ax=list(self.axes_), label="saliency")
+                label = "saliency" if common_scale else "saliency,\nof its largest"
+                self.axes_[0].figure.colorbar(self.image_, ax=list(self.axes_), label=label)
         self.figure_ = self.axes_[0].figure
         return self
 
@@ -1644,8 +1663,9 @@ class SaliencyDisplay:
             allowed = f"an integer from 0 to {n_out - 1}, or {m} of them, is allowed"
             raise ValueError(f"outputs is {self.outputs!r}; {allowed}")
         outputs = np.broadcast_to(outputs, m)
-        labels = ["" if n_out == 1 and not names else f"of {names[k] if names else f'h_{k + 1}'}" for k in outputs]
-        return saliency[np.arange(m), outputs], labels
+        if names is None:
+            names = [f"$h_{{{k + 1}}}$" for k in range(n_out)] if n_out > 1 else ["h"]
+        return saliency[np.arange(m), outputs], [f"of {names[k]}" for k in outputs]
 
 
 # ---- comparison ----------------------------------------------------------------------------------------------------
@@ -1699,17 +1719,21 @@ class BaselineDisplay:
         """
         rows, metric = list(self.comparison.rows), self.comparison.metric
         height = 1.5 + 0.45 * len(rows)
-        title = textwrap.fill(self.comparison.verdict, 95)
-        left, right = self.axes_ = _many_axes(ax, 1, 2, (8.0, height), title, width_ratios=(1.6, 1))
+        left, right = self.axes_ = _many_axes(ax, 1, 2, (8.0, height), width_ratios=(1.6, 1))
         self.figure_ = left.figure
-        if isinstance(ax, (list, tuple, np.ndarray)):
-            left.set_title(textwrap.fill(self.comparison.verdict, 45), fontsize="medium", loc="left")
+        if ax is None:
+            self.figure_.suptitle(textwrap.fill(self.comparison.verdict, 95), fontsize="medium")
+        else:
+            letters = max(30, int(_points(left)[0] / 5))
+            left.set_title(textwrap.fill(self.comparison.verdict, letters), fontsize="small", loc="left")
         at = np.arange(len(rows))
         colors = [BLUE if row.name == self.comparison.network else "0.5" for row in rows]
         for y, row, color in zip(at, rows, colors):
             left.plot(row.scores, [y] * len(row.scores), "|", color=color, alpha=0.5, markersize=9)
             style = {"fmt": "o", "color": color, "capsize": 3, "markersize": 6, "linewidth": 1.8}
             left.errorbar(row.score, y, xerr=row.spread, **(style | kwargs))
+            if _points(left)[1] < 22 * len(rows):  # no room for numbers between the rows
+                continue
             spread = f" \N{PLUS-MINUS SIGN} {row.spread:.3f}" if len(row.scores) > 1 else ""
             text = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 9, "color": color}
             left.annotate(f"{row.score:.3f}{spread}", (row.score, y), **text)
@@ -1725,7 +1749,8 @@ class BaselineDisplay:
         right.bar_label(self.bars_, [f"{s:.2g} s" if s >= 0.01 else f"{1000 * s:.2g} ms" for s in seconds], padding=3)
         positive = [s for s in seconds if s > 0] or [1.0]
         right.set(xscale="log", xlabel="fit, seconds", ylim=left.get_ylim(), yticks=[])
-        right.set_xlim(min(positive) / 3, max(positive) * 8 * (max(positive) / min(positive)) ** 0.25)
+        lowest, highest = min(positive) / 3, max(positive)
+        right.set_xlim(lowest, highest * (highest / lowest) ** 0.5)  # room for what is written behind the bars
         for panel in self.axes_:
             _plain(panel)
         return self
