@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmlp import formulas
+from fastmlp.inputs import as_hidden_layer
 from fastmlp.network import HIDDEN_ACTIVATIONS, Network
 from fastmlp.training import History
 
@@ -92,13 +93,6 @@ def _whole(name: str, value: Any, smallest: int) -> int:
     return int(value)
 
 
-def _layer(layer: Any, n: int) -> int:
-    """The number of one of n layers, which may be counted from behind."""
-    if isinstance(layer, bool) or not isinstance(layer, (int, np.integer)) or not -n <= layer < n:
-        raise ValueError(f"layer is {layer!r}; an integer from {-n} to {n - 1} is allowed")
-    return range(n)[layer]
-
-
 def _network(network: Any) -> Network:
     if not isinstance(network, Network):
         raise TypeError(f"network is {type(network).__name__}; a fastmlp.Network is allowed")
@@ -171,19 +165,17 @@ def _class_numbers(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return np.searchsorted(classes, y)
 
 
-def _twin(estimator: Any, m: int | None = None) -> Network:
-    """A Network with the weights of an estimator; with m examples, also what it descends."""
+def _twin(estimator: Any, m: int) -> Network:
+    """A Network with the weights of an estimator, and the objective that it descends on m examples."""
     last, _ = _fitted(estimator)
-    output, loss, l2 = last.out_activation_, getattr(last, "loss", "log_loss"), 0.0
-    if m is not None:
-        if loss not in ("log_loss", "squared_error"):
-            raise ValueError(f"the estimator's loss is {loss!r}; a classifier's or 'squared_error' is allowed")
-        l2 = last.alpha / m if last.l2 is None else last.l2
-    elif output == "exp":  # a Poisson loss's, which a Network has not; hidden layers and z are the same
-        output = "identity"
+    loss = getattr(last, "loss", "log_loss")
+    if loss in ("poisson", "huber", "absolute_error"):
+        allowed = "a classifier's, 'squared_error' or a fastmlp.Loss is allowed"
+        raise ValueError(f"the estimator's loss is {loss!r}; {allowed}")
+    l2 = last.alpha / m if last.l2 is None else last.l2
     sizes = [len(last.coefs_[0]), *map(len, last.intercepts_)]
-    kind = "log_loss" if output in ("softmax", "logistic") else "squared_error"
-    twin = Network(sizes, last.activation, output, kind, l2, dtype=np.result_type(*last.coefs_), random_state=0)
+    dtype = np.result_type(*last.coefs_)
+    twin = Network(sizes, last.activation, last.out_activation_, loss, l2, dtype=dtype, random_state=0)
     twin.weights, twin.biases = last.coefs_, last.intercepts_
     return twin
 
@@ -355,7 +347,7 @@ class LossCurveDisplay:
         low, high = ax.get_ylim()
         if log and high > 5 * low:
             ax.yaxis.set_major_formatter("{x:g}")
-            few = high < 50 * low  # so few powers of ten that there is room for numbers between them
+            few = high < 150 * low  # so few powers of ten that there is room for numbers between them
             ax.yaxis.set_minor_formatter((lambda x, _: f"{x:g}" if f"{x:e}"[0] in "235" else "") if few else "")
         _plain(ax)
         if self.scores is not None:
@@ -384,7 +376,7 @@ class LearningRateDisplay:
     ----------
     ax_, figure_ : matplotlib Axes, Figure
     lines_ : list of matplotlib Line2D
-        The losses, the smoothed ones, the suggestion.
+        The losses, the smoothed ones, the suggestion if there is one.
 
     Examples
     --------
@@ -423,10 +415,11 @@ class LearningRateDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         self.lines_ = ax.plot(rates, losses, color=BLUE, alpha=0.3, linewidth=1, label="loss")
         self.lines_ += ax.plot(rates, smoothed, **({"color": BLUE, "linewidth": 2, "label": "smoothed"} | kwargs))
-        label = f"suggestion: {suggestion:.2g}"
-        self.lines_ += [ax.axvline(suggestion, color=GREEN, linestyle="--", label=label)]
+        if suggestion is not None:
+            label = f"suggestion: {suggestion:.2g}"
+            self.lines_ += [ax.axvline(suggestion, color=GREEN, linestyle="--", label=label)]
         if diverged_at is not None:
-            ax.axvspan(diverged_at, max(rates.max(), 1.3 * diverged_at), color=RED, alpha=0.15)
+            ax.axvspan(diverged_at, max(rates.max(initial=0.0), 1.3 * diverged_at), color=RED, alpha=0.15)
             ax.axvline(diverged_at, color=RED, linestyle=":", label=f"diverged at {diverged_at:.2g}")
         ax.set(xscale="log", xlabel="learning rate", ylabel="loss")
         seen = smoothed[np.isfinite(smoothed)]
@@ -735,13 +728,8 @@ class UnitActivationsDisplay:
         ax, **kwargs
             Those of `plot`.
         """
-        network = _network(network)
-        hidden = len(network.sizes) - 2
-        if hidden == 0:
-            raise ValueError(f"the network has the layers {list(network.sizes)}; at least one hidden one is allowed")
-        number = _layer(layer, hidden)
-        name = f"hidden layer {number + 1}" if hidden > 1 else "the hidden layer"
-        return cls(network.layers(X)[number][1], y=y, layer_name=name).plot(ax, **kwargs)
+        name = cls._layer_name(layer, len(_network(network).weights))
+        return cls(network.transform(X, layer), y=y, layer_name=name).plot(ax, **kwargs)
 
     @classmethod
     def from_estimator(
@@ -756,7 +744,15 @@ class UnitActivationsDisplay:
         y, layer, ax, **kwargs
             As for `from_network`.
         """
-        return cls.from_network(_twin(estimator), _inputs(estimator, X), y, layer=layer, ax=ax, **kwargs)
+        last, before = _fitted(estimator)
+        name = cls._layer_name(layer, len(last.coefs_))
+        a = last.transform(X if before is None else before.transform(X), layer)
+        return cls(a, y=y, layer_name=name).plot(ax, **kwargs)
+
+    @staticmethod
+    def _layer_name(layer: Any, n_weights: int) -> str:
+        number = as_hidden_layer(layer, n_weights - 1)
+        return f"hidden layer {number + 1}" if n_weights > 2 else "the hidden layer"
 
     def plot(
         self, ax: Any = None, *, kind: str = "examples", sort_units: bool = False, colorbar: bool = True, **kwargs: Any
@@ -1144,7 +1140,9 @@ class WeightsDisplay:
     @classmethod
     def _of(cls, found: _Parameters, layer: int, image_shape: Any, ax: Any, kwargs: dict[str, Any]) -> "WeightsDisplay":
         n = len(found.weights)
-        number = _layer(layer, n)
+        if isinstance(layer, bool) or not isinstance(layer, (int, np.integer)) or not -n <= layer < n:
+            raise ValueError(f"layer is {layer!r}; an integer from {-n} to {n - 1} is allowed")
+        number = range(n)[layer]
         shape = _image_shape(image_shape, len(found.weights[number]), guess=number == 0)
         features = found.feature_names if number == 0 else None
         outputs = found.output_names if number == n - 1 else None
@@ -1554,28 +1552,37 @@ class SaliencyDisplay:
         """
         import fastmlp
 
-        network = _network(network)
-        found = fastmlp.saliency(network, X)
+        saliency = fastmlp.saliency(_network(network), X)
         if outputs is None:
             outputs = network.forward(X).argmax(axis=1)
         names = {"feature_names": feature_names, "output_names": output_names}
-        return cls(found, X=X, outputs=outputs, image_shape=image_shape, **names).plot(ax, **kwargs)
+        return cls(saliency, X=X, outputs=outputs, image_shape=image_shape, **names).plot(ax, **kwargs)
 
     @classmethod
-    def from_estimator(cls, estimator: Any, X: Any, *, ax: Any = None, **kwargs: Any) -> "SaliencyDisplay":
-        """Compute the saliency of an estimator's network, and draw.
+    def from_estimator(
+        cls, estimator: Any, X: Any, *, outputs: Any = None, image_shape: Any = "auto", ax: Any = None, **kwargs: Any
+    ) -> "SaliencyDisplay":
+        """Compute the saliency of an estimator (`fastmlp.saliency`), and draw.
 
         Parameters
         ----------
         estimator : fitted MLPClassifier or MLPRegressor, or Pipeline that ends in one
-            In a Pipeline it is that of what the steps before make of X. A regressor's with loss="poisson" is that of z.
+            In a Pipeline it is that of what the steps before make of X.
         X : array-like of shape (m, n_features)
-        ax, **kwargs
+        outputs, image_shape, ax, **kwargs
             As for `from_network`.
         """
+        import fastmlp
+
         found = _parameters(estimator)
-        names = {"feature_names": found.feature_names, "output_names": found.output_names} | kwargs
-        return cls.from_network(_twin(estimator), _inputs(estimator, X), ax=ax, **names)
+        last, _ = _fitted(estimator)
+        X = _inputs(estimator, X)
+        saliency = fastmlp.saliency(last, X)
+        if outputs is None and saliency.shape[1] > 1:
+            h = last.predict_proba(X) if hasattr(last, "classes_") else last.predict(X)
+            outputs = h.argmax(axis=1)
+        names = {"feature_names": found.feature_names, "output_names": found.output_names}
+        return cls(saliency, X=X, outputs=outputs, image_shape=image_shape, **names).plot(ax, **kwargs)
 
     def plot(
         self,
@@ -1731,17 +1738,28 @@ class BaselineDisplay:
         for y, row, color in zip(at, rows, colors):
             left.plot(row.scores, [y] * len(row.scores), "|", color=color, alpha=0.5, markersize=9)
             style = {"fmt": "o", "color": color, "capsize": 3, "markersize": 6, "linewidth": 1.8}
-            left.errorbar(row.score, y, xerr=row.spread, **(style | kwargs))
-            if _points(left)[1] < 22 * len(rows):  # no room for numbers between the rows
-                continue
-            spread = f" \N{PLUS-MINUS SIGN} {row.spread:.3f}" if len(row.scores) > 1 else ""
-            text = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 9, "color": color}
-            left.annotate(f"{row.score:.3f}{spread}", (row.score, y), **text)
+            left.errorbar(row.score, y, xerr=row.spread if np.isfinite(row.spread) else None, **(style | kwargs))
         left.set_yticks(at, [row.name for row in rows])
         for label, row in zip(left.get_yticklabels(), rows):
             label.set_fontweight("bold" if row.name == self.comparison.network else "normal")
         left.set(xlabel="$R^2$" if metric == "R^2" else metric, ylim=(len(rows) - 0.5, -0.7))
-        left.margins(x=0.2)
+        worst, *others = sorted(rows, key=lambda row: row.score)
+        seen = [score for row in others for score in (*row.scores, row.score)]
+        far = len(rows) > 2 and others[0].score - worst.score > 2 * (max(seen) - min(seen))
+        if far:  # what guesses would press all others together: it is only pointed to
+            room = 0.35 * (max(seen) - min(seen) or 0.01)
+            left.set_xlim(min(seen) - 2 * room, max(seen) + room)
+        left.margins(x=0.25)
+        low = left.get_xlim()[0]
+        for y, row, color in zip(at, rows, colors):
+            spread = f" \N{PLUS-MINUS SIGN} {row.spread:.3f}" if np.isfinite(row.spread) else ""
+            text = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 9, "color": color}
+            place = (row.score, y)
+            if far and row is worst:
+                left.plot(low, y, "<", color=color, clip_on=False)
+                place, text = (low, y), text | {"xytext": (8, 0), "ha": "left", "va": "center"}
+            if _points(left)[1] >= 22 * len(rows):  # else there is no room for numbers between the rows
+                left.annotate(f"{row.score:.3f}{spread}", place, **text)
         left.grid(axis="x", color="0.9")
         left.set_axisbelow(True)
         seconds = [row.fit_seconds for row in rows]

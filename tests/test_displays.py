@@ -98,7 +98,7 @@ FROM_NETWORK = {
 
 @pytest.mark.parametrize("name", FROM_NETWORK)
 def test_what_is_no_network_or_no_fitted_estimator(name, monkeypatch, classifier):
-    monkeypatch.setattr(fastmlp, "saliency", None, raising=False)
+    monkeypatch.setattr(fastmlp, "saliency", lambda model, X: model, raising=False)
     display, arguments = getattr(displays, name), FROM_NETWORK[name]
     with pytest.raises(TypeError, match="network is MLPClassifier; a fastmlp.Network is allowed"):
         display.from_network(classifier, *arguments)
@@ -184,8 +184,9 @@ def test_learning_rate():
     assert suggestion.get_xdata()[0] == 0.02 and suggestion.get_label() == "suggestion: 0.02"
     labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
     assert labels == ["loss", "smoothed", "suggestion: 0.02", "diverged at 1"]
-    result.diverged_at, result.smoothed = None, [2.0, 1.0, 50.0, 1e9]
+    result.diverged_at, result.suggestion, result.smoothed = None, None, [2.0, 1.0, 50.0, 1e9]
     display = displays.LearningRateDisplay(result).plot()
+    assert len(display.lines_) == 2
     assert display.ax_.get_ylim()[1] < 3  # what explodes does not flatten the rest
 
 
@@ -233,7 +234,11 @@ def test_gradient_flow_of_estimators(pipeline):
     with pytest.raises(ValueError, match=r"y has the classes \['d'\]; those of the fit, \['a', 'b', 'c'\]"):
         displays.GradientFlowDisplay.from_estimator(alone, X[:1], ["d"])
     huber = fastmlp.MLPRegressor("huber", (3,), max_iter=1, solver="lbfgs").fit(X, X[:, 0])
-    with pytest.raises(ValueError, match="the estimator's loss is 'huber'; a classifier's or 'squared_error'"):
+    own = fastmlp.Loss(lambda a, y: (a - y) ** 4, lambda a, y: 4 * (a - y) ** 3)
+    regressor = fastmlp.MLPRegressor(own, (3,), solver="lbfgs", max_iter=5, random_state=0).fit(X, X)
+    display = displays.GradientFlowDisplay.from_estimator(regressor, X, X)
+    np.testing.assert_allclose(display.deltas[-1], 4 * (regressor.predict(X) - X) ** 3, atol=1e-10)
+    with pytest.raises(ValueError, match="the estimator's loss is 'huber'; a classifier's, 'squared_error' or a"):
         displays.GradientFlowDisplay.from_estimator(huber, X, X[:, 0])
 
 
@@ -297,9 +302,9 @@ def test_unit_activations_refuse():
     net = network([2, 3, 3, 1])
     X = np.zeros((4, 2))
     for layer in (2, -3, 0.5, True):
-        with pytest.raises(ValueError, match=f"layer is {layer}; an integer from -2 to 1 is allowed"):
+        with pytest.raises(ValueError, match=f"layer is {layer}; an integer from -2 to 1, a hidden layer, is allowed"):
             displays.UnitActivationsDisplay.from_network(net, X, layer=layer)
-    with pytest.raises(ValueError, match=r"the network has the layers \[2, 1\]; at least one hidden one is allowed"):
+    with pytest.raises(ValueError, match="the network has no hidden layer"):
         displays.UnitActivationsDisplay.from_network(network([2, 1]), X)
     with pytest.raises(ValueError, match="kind is 'units'; 'examples', 'classes' are allowed"):
         displays.UnitActivationsDisplay(X).plot(kind="units")
@@ -497,8 +502,9 @@ def test_saliency_as_bars():
 
 
 def test_saliency_of_models(monkeypatch, pipeline):
-    def saliency(net, X):  # of a network without hidden layers and with linear outputs
-        return np.broadcast_to(np.transpose(net.weights[-1]), (len(X), net.sizes[-1], net.sizes[-2]))
+    def saliency(model, X):  # of a network without hidden layers, of its linear outputs
+        W = np.transpose((model.weights if isinstance(model, fastmlp.Network) else model.coefs_)[0])
+        return np.broadcast_to(W, (len(X), *W.shape))
 
     monkeypatch.setattr(fastmlp, "saliency", saliency, raising=False)
     net = network([2, 3], output="identity")
@@ -511,6 +517,11 @@ def test_saliency_of_models(monkeypatch, pipeline):
     linear = fastmlp.MLPClassifier((), solver="lbfgs", max_iter=5, random_state=0).fit(X, y)
     display = displays.SaliencyDisplay.from_estimator(linear, X[:1], outputs=2)
     assert display.axes_[0].get_xlabel() == "saliency of P(c)"
+    assert [bar.get_width() for bar in display.bars_] == sorted(linear.coefs_[0][:, 2], key=lambda w: -abs(w))
+    display = displays.SaliencyDisplay.from_estimator(linear, X)
+    assert display.outputs.tolist() == linear.predict_proba(X).argmax(axis=1).tolist()
+    binary = fastmlp.MLPClassifier((), solver="lbfgs", max_iter=5, random_state=0).fit(X, y == "a")
+    assert displays.SaliencyDisplay.from_estimator(binary, X[:1]).axes_[0].get_xlabel() == "saliency of P(True)"
 
 
 # ---- comparison ----------------------------------------------------------------------------------------------------
@@ -542,3 +553,13 @@ def test_baselines():
     assert left.get_xlabel() == "accuracy"
     assert display.figure_.get_suptitle().replace("\n", " ") == comparison.verdict.strip()
     assert displays.BaselineDisplay(comparison).plot(plt.subplots(1, 2)[1]).axes_[0].get_title(loc="left") != ""
+
+
+def test_far_behind():
+    """What only guesses is pointed to, so that the others are told apart; a single split has no spread."""
+    comparison = compared()
+    comparison.rows.insert(0, SimpleNamespace(name="guess", scores=(0.1,), score=0.1, spread=np.nan, fit_seconds=1e-3))
+    left, _ = displays.BaselineDisplay(comparison).plot().axes_
+    low, high = left.get_xlim()
+    assert 0.7 < low < 0.8 and 0.94 < high < 1.1
+    assert texts(left)[0] == "0.100" and left.texts[0].xy == (low, 0)
