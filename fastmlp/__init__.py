@@ -24,23 +24,32 @@ from fastmlp.training import DivergenceError, History
 __version__ = "0.1.0"
 
 
+LATER = {  # what is loaded when it is first asked for, and from which module: itself where there is none
+    "MLPClassifier": "estimators",
+    "MLPRegressor": "estimators",
+    "Shards": "streaming",
+    "datasets": "",
+    "displays": "",
+    "estimate": "costs",
+    "load": "persistence",
+    "permutation_importance": "interpretation",
+    "saliency": "interpretation",
+    "save": "persistence",
+    "to_onnx": "onnx_export",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """What is loaded when it is first asked for: the estimators, which import scikit-learn, files, and data sets."""
-    if name in ("MLPClassifier", "MLPRegressor"):
-        return getattr(importlib.import_module("fastmlp.estimators"), name)
-    if name in ("save", "load"):
-        return getattr(importlib.import_module("fastmlp.persistence"), name)
-    if name in ("saliency", "permutation_importance"):
-        return getattr(importlib.import_module("fastmlp.interpretation"), name)
-    if name == "estimate":
-        return importlib.import_module("fastmlp.costs").estimate
-    if name == "Shards":
-        return importlib.import_module("fastmlp.streaming").Shards
-    if name == "datasets":
-        return importlib.import_module("fastmlp.datasets")
-    if name == "to_onnx":
-        return importlib.import_module("fastmlp.onnx_export").to_onnx
-    raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
+    """What is loaded when it is first asked for, such as the estimators, which import scikit-learn."""
+    if name not in LATER:
+        raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
+    if not LATER[name]:
+        return importlib.import_module(f"fastmlp.{name}")
+    return getattr(importlib.import_module(f"fastmlp.{LATER[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 __all__ = [
@@ -58,6 +67,7 @@ __all__ = [
     "Shards",
     "check_gradients",
     "datasets",
+    "displays",
     "estimate",
     "load",
     "permutation_importance",

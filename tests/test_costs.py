@@ -16,7 +16,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(costs, "TRIAL_SECONDS", 0.02)
 
 
-@pytest.mark.parametrize("optimizer", [SGD(0.1), SGD(0.1, momentum=0.9), Adam(), GradientDescent(0.1), LBFGS()], ids=str)
+@pytest.mark.parametrize("optimizer", [SGD(0.1), SGD(0.1, 0.9), Adam(), GradientDescent(0.1), LBFGS()], ids=str)
 @pytest.mark.parametrize("sizes, m, batch_size", [((784, 128, 10), 3000, 64), ((300, 200, 200, 2), 700, 400)])
 def test_memory_is_what_training_takes(sizes, m, batch_size, optimizer):
     """Within 30% of what NumPy and SciPy allocate for a network and its training, beside X and T."""
