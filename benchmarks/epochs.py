@@ -93,10 +93,8 @@ CASES = {
 }
 
 
-def fastmlp_epochs(case, dtype, threads, device="cpu"):
-    """fastmlp: `Network.train`."""
-    import numba
-
+def fastmlp_network(case, dtype, device="cpu"):
+    """fastmlp's network for a case, its optimizer, and the other arguments of `train`."""
     import fastmlp
 
     if case.practice:
@@ -107,12 +105,20 @@ def fastmlp_epochs(case, dtype, threads, device="cpu"):
         full_batch = case.batch == case.examples
         optimizer = (fastmlp.GradientDescent if full_batch else fastmlp.SGD)(LEARNING_RATE)
     batch = {} if isinstance(optimizer, fastmlp.GradientDescent) else {"batch_size": case.batch}
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     try:
         net = fastmlp.Network(case.sizes, dtype=dtype, device=device, random_state=0, **recipe)
     except ValueError as error:
         raise AbsentError(str(error)) from None
     net.weights, net.biases = case.parameters(dtype)
+    return net, optimizer, batch
+
+
+def fastmlp_epochs(case, dtype, threads, device="cpu"):
+    """fastmlp: `Network.train`."""
+    import numba
+
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    net, optimizer, batch = fastmlp_network(case, dtype, device)
     X, T = case.data(dtype)
 
     def train(epochs):

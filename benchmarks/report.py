@@ -172,6 +172,19 @@ def cold_start(suite):
 training of all, imports and compiler included, takes {empty} (float64 {empty64}), in every later process {filled}."""
 
 
+def estimates():
+    """How near the estimates of times come."""
+    found = json.loads((RESULTS / "estimates.json").read_text())
+    off = {name: abs(row["estimated"] / row["measured"] - 1) for name, row in found["cases"].items()}
+    worst = max(off, key=off.get)
+    middle = sorted(off.values())[len(off) // 2]
+    where = f"medians of {found['rounds']} pairs; commit {found['commit']}, {found['date'][:10]}"
+    return (
+        f"`fastmlp.estimate` foretells the times of the {len(off)} networks of the first table to within "
+        f"{off[worst]:.0%} at the worst ({worst}), {middle:.0%} in the middle ({where})."
+    )
+
+
 def weak_spots(peers, suite):
     """Where fastmlp is behind or level: in the ten networks and in every comparison of the asv suite."""
     leads = {name: (row["lead"], row["best_peer"]) for name, row in peers["cases"].items()}
@@ -254,6 +267,8 @@ From the [asv suite](benchmarks/results/{MACHINE}), on the same machine ({suite.
 {by_library(suite, "memory.Memory.peakmem_train", "memory of the process, MB", lambda b: f"{b / 1e6:.0f}")}
 
 {cold_start(suite)}
+
+{estimates()}
 
 **Where fastmlp does not lead.** {weak_spots(peers, suite)}
 """
