@@ -25,9 +25,11 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """What is loaded when it is first asked for: the estimators, which import scikit-learn, files, and data sets."""
+    """What is loaded when it is first asked for: what needs scikit-learn, files, and data sets."""
     if name in ("MLPClassifier", "MLPRegressor"):
         return getattr(importlib.import_module("fastmlp.estimators"), name)
+    if name == "compare_baselines":
+        return importlib.import_module("fastmlp.baselines").compare_baselines
     if name in ("save", "load"):
         return getattr(importlib.import_module("fastmlp.persistence"), name)
     if name in ("saliency", "permutation_importance"):
@@ -57,6 +59,7 @@ __all__ = [
     "Network",
     "Shards",
     "check_gradients",
+    "compare_baselines",
     "datasets",
     "estimate",
     "load",
