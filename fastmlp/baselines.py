@@ -330,8 +330,10 @@ class _Metric:
             return np.full(len(y), np.nan)
         if not self.regression:
             return (y == predicted).all(axis=1).astype(np.float64)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return (1 - (y - predicted) ** 2 / y.var(axis=0)).mean(axis=1)
+        y, predicted = y.astype(np.float64), predicted.astype(np.float64)
+        variance = y.var(axis=0)
+        variance[variance == 0] = np.nan
+        return (1 - (y - predicted) ** 2 / variance).mean(axis=1)
 
 
 class _Measured(NamedTuple):

@@ -90,7 +90,7 @@ def draw(
     left, middle, right = parts
 
     axes = left.subplots()
-    rows = [row for row in comparison.rows[::-1] if row.score > 0.5]  # not the guess, whose bar would dwarf the others
+    rows = comparison.rows[:0:-1]  # but the first, the guess, whose bar would dwarf the others
     errors = [100 * (1 - row.score) for row in rows]
     colors = ["tab:blue" if row.name == comparison.network else "lightgray" for row in rows]
     bars = axes.barh([row.name for row in rows], errors, color=colors)

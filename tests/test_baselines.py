@@ -406,6 +406,8 @@ def test_few_examples():
     assert len(found) == 6 and not found.left_out
     found = compare_baselines(REGRESSOR, X[:2], X[:2, 0], test=(X, X[:, 0]))
     assert len(found) == 6 and not found.left_out
+    found = compare_baselines(REGRESSOR, X, X[:, 0], test=(X[:3], [1, 1, 1]))
+    assert found[0].score == 0 and np.isnan(found[0].spread) and np.isnan(found.standard_error)
 
 
 def test_a_baseline_that_fails_is_left_out(monkeypatch):
