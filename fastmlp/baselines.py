@@ -233,7 +233,7 @@ def _with_last(model: Any, last: Any) -> Any:
     return clone(last)
 
 
-def _random_layers(X: Any, sizes: list[int], activation: str, init: str, seed: int) -> np.ndarray:
+def _random_layers(X: Any, sizes: list[int], activation: Any, init: str, seed: int) -> np.ndarray:
     """What hidden layers put out (eq. 7) with the random weights that an estimator's training starts from."""
     X = X.tocsr() if hasattr(X, "tocsr") else X
     rng = np.random.default_rng(seed)
