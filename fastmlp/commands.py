@@ -23,7 +23,6 @@ from fastmlp.tables import TableModel
 
 BASELINE_ROWS = 20_000  # that baselines are fitted on at most
 BASELINE_TEST_ROWS = 10_000
-BASELINE_ITERATIONS = 200
 STOPPING_ROWS = 300  # to train on, below which none are set aside: the loss on so few tells too little
 TABLE_ENDING = re.compile(r"(\.(csv|tsv|txt|parquet|pq|npz))?(\.gz)?$", re.IGNORECASE)
 PATIENCE = 20  # epochs without a better loss on them
@@ -319,32 +318,18 @@ def _score(
 ) -> None:
     """Say how well the rows held out were predicted, and the baselines beside it."""
     (X, y), (X_test, y_test) = training, test
-    model.predict_prepared(X_test)  # the first time may compile
-    start = time.perf_counter()
     predicted = model.predict_prepared(X_test)
-    seconds = fit_seconds, time.perf_counter() - start
     print(f"held-out rows: {_score_text(model, y_test, predicted, _simplest(model, y))}", flush=True)
     if args.no_baselines:
         return
-    many = len(y) > BASELINE_ROWS or len(y_test) > BASELINE_TEST_ROWS
     rng = np.random.default_rng(args.seed)
     rows = _sample(y, BASELINE_ROWS, rng, model.regression)
     test_rows = np.sort(rng.permutation(len(y_test))[:BASELINE_TEST_ROWS])
-    error = baselines.mean_absolute_error(y_test[test_rows], predicted[test_rows]) if model.regression else None
-    own = baselines.score(y_test[test_rows], predicted[test_rows], model.regression)
-    scores: list[baselines.Score] = [baselines.Score("multilayer network", own, *seconds, error)]
-    data = X[rows], y[rows], X_test[test_rows], y_test[test_rows]
-    failed = []
-    for baseline in _baselines(model.regression, args.seed, min(len(rows), 5)):
-        try:
-            scores += baselines.score_baselines(*data, models=[baseline], regression=model.regression)
-        except Exception as error:  # the model is there, whatever a baseline makes of the data
-            failed.append(f"note: no score of {baseline[0]}: {_one_line(error) or type(error).__name__}")
-    print()
-    baselines.print_scores(scores)
-    for note in failed:
-        print(note)
-    if many:
+    if model.regression:
+        y, y_test = model.scaled(y), model.scaled(y_test)
+    held_out = X_test[test_rows], y_test[test_rows]
+    print(f"\n{baselines.compare_fitted(model.estimator, fit_seconds, X[rows], y[rows], held_out, args.seed)}")
+    if len(rows) < len(y) or len(test_rows) < len(y_test):
         print(
             f"(baselines are fitted on {len(rows)} of {len(y)} rows; "
             f"all are scored here on {len(test_rows)} of {len(y_test)})"
@@ -360,15 +345,6 @@ def _sample(y: np.ndarray, most: int, rng: np.random.Generator, regression: bool
     return np.sort(order[:most])
 
 
-def _baselines(regression: bool, random_state: int, neighbours: int) -> list[tuple[str, Any]]:
-    from sklearn.dummy import DummyClassifier, DummyRegressor
-
-    if regression:
-        return [*baselines.baseline_regressors(random_state, neighbours), ("mean of the target", DummyRegressor())]
-    classifiers = baselines.baseline_classifiers(random_state, BASELINE_ITERATIONS, neighbours)
-    return [*classifiers, ("most frequent class", DummyClassifier())]
-
-
 def _simplest(model: TableModel, y: np.ndarray) -> Any:
     """What one would predict without looking at any feature: the most frequent class, or the mean."""
     if model.regression:
@@ -379,15 +355,17 @@ def _simplest(model: TableModel, y: np.ndarray) -> Any:
 
 def _score_text(model: TableModel, y: np.ndarray, predicted: np.ndarray, simplest: Any = None) -> str:
     """The score in words, with the one that `simplest` for all rows would get beside it."""
-    value = baselines.score(y, predicted, model.regression)
+    from sklearn.metrics import mean_absolute_error, r2_score
+
     if not model.regression:
-        text = f"accuracy {value:.4f} ({np.count_nonzero(y == predicted)} of {len(y)} right)"
+        right = np.count_nonzero(y == predicted)
+        text = f"accuracy {right / len(y):.4f} ({right} of {len(y)} right)"
         beside = "" if simplest is None else f"; always {str(simplest)!r}: {np.mean(y == simplest):.4f}"
         return text + beside
-    error = baselines.mean_absolute_error(y, predicted)
+    value, error = r2_score(y, predicted) if len(y) > 1 else np.nan, mean_absolute_error(y, predicted)
     beside = ""
     if simplest is not None:
-        beside = f"; always the mean: {baselines.mean_absolute_error(y, np.full(len(y), simplest)):.4g}"
+        beside = f"; always the mean: {mean_absolute_error(y, np.full(len(y), simplest)):.4g}"
     return f"R^2 {value:.4f}, mean absolute error of {model.target!r} {error:.4g}{beside}"
 
 

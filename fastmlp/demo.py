@@ -2,6 +2,7 @@
 
 import importlib.util
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from fastmlp.baselines import Score
-    from fastmlp.training import History
+    from fastmlp.baselines import Comparison
 
 BATCH_SIZE = 32
 
@@ -39,8 +39,10 @@ def demo(epochs: int, hidden: Sequence[int], seed: int, plot: Path | None, threa
     if plot and importlib.util.find_spec("matplotlib") is None:
         raise ValueError("--plot needs matplotlib: pip install 'fastmlp[plot]'")
 
+    from sklearn.exceptions import ConvergenceWarning
+
     import fastmlp
-    from fastmlp.baselines import Score, print_scores, score_baselines
+    from fastmlp.baselines import compare_fitted, fit_network
     from fastmlp.costs import training_operations
 
     X_train, X_test, y_train, y_test = split_digits(seed)
@@ -48,38 +50,34 @@ def demo(epochs: int, hidden: Sequence[int], seed: int, plot: Path | None, threa
     sizes = [n_in, *hidden, 10]
     shape = "-".join(map(str, sizes))
     print(f"digits: {m} to train on, {len(X_test)} to test; network {shape}, {threads} thread(s)")
-    start = time.perf_counter()
-    fastmlp.warmup(("float32",))
-    print(f"kernels ready after {time.perf_counter() - start:.2f} s", flush=True)
-
-    net = fastmlp.Network(
-        sizes, activation="relu", output="softmax", loss="log_loss", init="he", device="cpu", random_state=seed
-    )
-    history = net.train(X_train, y_train, optimizer=fastmlp.Adam(), batch_size=BATCH_SIZE, epochs=epochs, progress=True)
-    if history.stopped == "interrupted":
-        raise KeyboardInterrupt
-    start = time.perf_counter()
-    predicted = net.forward(X_test).argmax(axis=1)
-    predict_seconds = time.perf_counter() - start
-    accuracy = float((predicted == y_test).mean())
-    speed = m * history.n_epochs / history.seconds
+    settings = {"batch_size": BATCH_SIZE, "n_iter_no_change": epochs, "init": "he", "random_state": seed}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it ends after as many epochs as were asked for
+        start = time.perf_counter()
+        fit_network(fastmlp.MLPClassifier(hidden, max_iter=1, **settings), X_train, y_train)
+        print(f"kernels ready after {time.perf_counter() - start:.2f} s", flush=True)
+        classifier = fastmlp.MLPClassifier(hidden, max_iter=epochs, verbose=True, **settings)
+        start = time.perf_counter()
+        fit_network(classifier, X_train, y_train)
+        seconds = time.perf_counter() - start
+    predicted = classifier.predict(X_test)
+    speed = m * epochs / seconds
     print(
-        f"test accuracy {accuracy:.4f} after {history.n_epochs} epochs in {history.seconds:.3f} s: "
+        f"test accuracy {(predicted == y_test).mean():.4f} after {epochs} epochs in {seconds:.3f} s: "
         f"{speed:,.0f} examples/s, {speed * training_operations(sizes) / 1e9:.1f} GFLOP/s\n",
         flush=True,
     )
-    scores = [Score("multilayer network", accuracy, history.seconds, predict_seconds)]
-    scores += score_baselines(X_train, y_train, X_test, y_test, random_state=seed)
-    print_scores(scores)
+    comparison = compare_fitted(classifier, seconds, X_train, y_train, (X_test, y_test), seed)
+    print(comparison)
     if plot:
-        draw(plot, scores, history, X_test, y_test, predicted)
+        draw(plot, comparison, classifier.loss_curve_, X_test, y_test, predicted)
         print(f"\ndrew {plot}")
 
 
 def draw(
     path: Path,
-    scores: "list[Score]",
-    history: "History",
+    comparison: "Comparison",
+    loss_curve: Sequence[float],
     X_test: "np.ndarray",
     y_test: "np.ndarray",
     predicted: "np.ndarray",
@@ -92,15 +90,16 @@ def draw(
     left, middle, right = parts
 
     axes = left.subplots()
-    colors = ["tab:blue"] + ["lightgray"] * (len(scores) - 1)
-    errors = [100 * (1 - score.score) for score in scores]
-    bars = axes.barh([score.name for score in scores], errors, color=colors)
+    rows = comparison.rows[:0:-1]  # but the first, the guess, whose bar would dwarf the others
+    errors = [100 * (1 - row.score) for row in rows]
+    colors = ["tab:blue" if row.name == comparison.network else "lightgray" for row in rows]
+    bars = axes.barh([row.name for row in rows], errors, color=colors)
     axes.bar_label(bars, [f"{100 - error:.1f}% right" for error in errors], padding=4)
     axes.set(title="Test error on the digits", xlabel="wrong, % (less is better)", xlim=(0, 1.6 * max(*errors, 1)))
     axes.invert_yaxis()
 
     axes = middle.subplots()
-    axes.semilogy(range(1, history.n_epochs + 1), history.objective, color="tab:blue")
+    axes.semilogy(range(1, len(loss_curve) + 1), loss_curve, color="tab:blue")
     axes.set(title="Objective while training", xlabel="epoch", ylabel="J(W, b)")
 
     order = sorted(range(len(y_test)), key=lambda i: bool(predicted[i] == y_test[i]))

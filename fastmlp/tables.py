@@ -268,9 +268,13 @@ class TableModel:
         if self.regression:
             y = y.astype(np.float64)
             self._mean, self._scale = float(y.mean()), float(y.std())
-            y = (y - self._mean) / self._scale
+            y = self.scaled(y)
         self.estimator.fit(X, y, **parameters)
         return self
+
+    def scaled(self, y: np.ndarray) -> np.ndarray:
+        """A regression's target as the network is trained on it."""
+        return (y - self._mean) / self._scale
 
     # ---- use -------------------------------------------------------------------------------------------------------
 

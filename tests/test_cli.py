@@ -136,7 +136,8 @@ def test_train_predict_numbers(good, run):
     found = re.search(r"R\^2 (\S+), mean absolute error of 'price' (\S+); always the mean: (\S+)", shown).groups()
     r_squared, error, of_mean = map(float, found)
     assert r_squared > 0.9 and 1e3 < error < 0.4 * of_mean
-    assert re.search(r"test R\^2  mean abs error", shown) and re.search(r"mean of the target +-0\.0", shown)
+    assert re.search(r"test R\^2 +spread", shown) and re.search(r"mean of the target +-0\.0", shown)
+    assert float(re.search(r"multilayer network +(\S+)", shown)[1]) == pytest.approx(r_squared, abs=1e-4)
 
     code, out, err = run("predict", "houses.fastmlp", "later.csv")
     frame = pandas.read_csv("later.csv", sep=";")
@@ -498,7 +499,7 @@ def test_ctrl_c_while_baselines_are_fitted(run, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastmlp.baselines.score_baselines", interrupted)
+    monkeypatch.setattr("fastmlp.baselines.compare_baselines", interrupted)
     code, _, err = run("train", "flowers.csv", "--epochs", 1)
     assert (code, err) == (130, "fastmlp: interrupted; the model is in flowers.fastmlp\n")
     assert run("predict", "flowers.fastmlp", "flowers.csv")[0] == 0
