@@ -6,7 +6,6 @@ scikit-learn does the work, and is imported only when a comparison is asked for.
 import contextlib
 import dataclasses
 import html
-import importlib
 import itertools
 import math
 import time
@@ -156,8 +155,9 @@ class Comparison:
         -------
         display : BaselineDisplay
         """
-        displays = importlib.import_module("fastmlp.displays")  # which needs matplotlib
-        return displays.BaselineDisplay(self).plot(ax=ax)
+        from fastmlp.displays import BaselineDisplay  # which needs matplotlib
+
+        return BaselineDisplay(self).plot(ax=ax)
 
     def _cells(self) -> list[tuple[str, ...]]:
         """The table as text, its header first."""

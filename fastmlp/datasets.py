@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+__all__ = ["FashionMNIST", "load_fashion_mnist"]
+
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
 VARIABLE = "FASTMLP_FASHION_MNIST"
 

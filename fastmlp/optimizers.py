@@ -40,6 +40,16 @@ class GradientDescent:
     ----------
     learning_rate : float or callable
         alpha, or a function of the epoch (0, 1, ...) that returns it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastmlp
+    >>> net = fastmlp.Network([1, 1], output="identity", dtype="float64", random_state=0)
+    >>> net.weights, net.biases = [[[0.0]]], [[0.0]]
+    >>> history = net.train(np.ones((3, 1)), np.ones((3, 1)), optimizer=fastmlp.GradientDescent(0.5), epochs=1)
+    >>> net.weights[0], net.biases[0]  # from 0 half the way of the gradient, which is -1
+    (array([[0.5]]), array([0.5]))
     """
 
     learning_rate: LearningRate
@@ -66,6 +76,13 @@ class SGD:
         Decoupled: every update also takes learning_rate * weight_decay * W from the weights (not the biases).
     max_gradient_norm : float, optional
         A longer gradient (Euclidean, over all weights and biases) is scaled down to this length.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> optimizer = fastmlp.SGD(lambda epoch: 0.1 * 0.9**epoch, momentum=0.9, nesterov=True)
+    >>> round(optimizer.learning_rate(2), 3)
+    0.081
     """
 
     learning_rate: LearningRate
@@ -97,6 +114,12 @@ class Adam:
         Decoupled (AdamW): every update also takes learning_rate * weight_decay * W from the weights (not the biases).
     max_gradient_norm : float, optional
         A longer gradient (Euclidean, over all weights and biases) is scaled down to this length.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> fastmlp.Adam(3e-4, weight_decay=0.01)  # AdamW
+    Adam(learning_rate=0.0003, beta_1=0.9, beta_2=0.999, epsilon=1e-08, weight_decay=0.01, max_gradient_norm=None)
     """
 
     learning_rate: LearningRate = 1e-3
@@ -127,6 +150,16 @@ class LBFGS:
         It stops when no entry of the gradient is larger.
     objective_tolerance : float >= 0, default=2.2e-9
         It stops when an iteration lowers the objective by less than this, relatively.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastmlp
+    >>> X = np.linspace(-1, 1, 50)[:, None]
+    >>> net = fastmlp.Network([1, 8, 1], "tanh", "identity", init="glorot", dtype="float64", random_state=0)
+    >>> history = net.train(X, X**2, optimizer=fastmlp.LBFGS(), epochs=200)
+    >>> bool(net.objective(X, X**2) < 1e-5)
+    True
     """
 
     memory: int = 10

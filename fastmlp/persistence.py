@@ -585,6 +585,16 @@ def load(path: str | os.PathLike[str], **pieces: Any) -> Any:
     ValueError
         When it was not written by `save`, is damaged, or of a later version of the format; or a supplied function is
         not given, or another one.
+
+    Examples
+    --------
+    >>> import math, os, tempfile
+    >>> import fastmlp
+    >>> sine = fastmlp.Activation(math.sin, math.cos)
+    >>> path = os.path.join(tempfile.mkdtemp(), "net.fastmlp")
+    >>> fastmlp.save(fastmlp.Network([4, 8, 3], activation=sine, random_state=0), path)
+    >>> fastmlp.load(path, activation=sine)
+    Network([4, 8, 3], activation=Activation('sin'), output='logistic', loss='squared_error')
     """
     for name in pieces:
         if name not in PIECES:
