@@ -14,7 +14,7 @@ The equations are those of the lecture "Multilayer Networks"; docstrings cite th
 import importlib
 from typing import Any
 
-from fastmlp.diagnostics import check_gradients
+from fastmlp.diagnostics import check_gradients, diagnose
 from fastmlp.network import Network
 from fastmlp.optimizers import LBFGS, SGD, Adam, GradientDescent
 from fastmlp.supplied import Activation, Loss
@@ -32,6 +32,7 @@ LATER = {  # what is loaded when it is first asked for, and from which module: i
     "datasets": "",
     "displays": "",
     "estimate": "costs",
+    "find_learning_rate": "learning_rate",
     "load": "persistence",
     "permutation_importance": "interpretation",
     "saliency": "interpretation",
@@ -69,8 +70,10 @@ __all__ = [
     "check_gradients",
     "compare_baselines",
     "datasets",
+    "diagnose",
     "displays",
     "estimate",
+    "find_learning_rate",
     "load",
     "permutation_importance",
     "saliency",
