@@ -14,7 +14,7 @@ The equations are those of the lecture "Multilayer Networks"; docstrings cite th
 import importlib
 from typing import Any
 
-from fastmlp.diagnostics import check_gradients, diagnose
+from fastmlp.gradient_check import check_gradients
 from fastmlp.network import Network
 from fastmlp.optimizers import LBFGS, SGD, Adam, GradientDescent
 from fastmlp.supplied import Activation, Loss
@@ -30,6 +30,7 @@ LATER = {  # what is loaded when it is first asked for, and from which module: i
     "Shards": "streaming",
     "compare_baselines": "baselines",
     "datasets": "",
+    "diagnose": "diagnostics",
     "displays": "",
     "estimate": "costs",
     "find_learning_rate": "learning_rate",

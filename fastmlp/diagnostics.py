@@ -1,262 +1,20 @@
-"""Is it right, and what ails it: the gradient check, and the diagnosis of a network or an estimator."""
+"""What ails it: the diagnosis of a network or an estimator, and of its training."""
 
 import copy
 import math
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp import formulas, inputs
+from fastmlp import inputs
+from fastmlp.conversion import as_estimator, examples_of, network_of, optimizer_batch_size, optimizer_of
+from fastmlp.gradient_check import slope_of
 from fastmlp.network import Network
 from fastmlp.optimizers import LBFGS, SGD, Adam, GradientDescent, Optimizer, rule
 from fastmlp.training import DivergenceError, History, check_batch_size, learning_rate_of
-
-if TYPE_CHECKING:
-    from fastmlp.estimators import MLPClassifier, MLPRegressor
-
-# ---- the gradient check --------------------------------------------------------------------------------------------
-
-JUMP = 1e-3  # what a derivative changes by across a kink, relative to it beyond 1; a smooth one changes by far less
-MARGIN = 2.0  # how many times as far as the first order says z is taken to move: the rest is of second order
-PATHS = 1 << 21  # derivatives of units by units that are held at a time
-
-
-def check_gradients(network: Network, X: Any, T: Any, step: float | None = None) -> dict[str, float]:
-    """Compare the gradients with central differences of the objective, in float64.
-
-    Parameters
-    ----------
-    network : Network
-        It is not changed; a copy in float64 is checked.
-    X : array-like of shape (m, n_in)
-    T : array-like of shape (m, n_out), or what `Network.train` takes
-    step : float > 0, optional
-        Each parameter is moved by this (and twice this), up and down, times max(1, its size): 1e-4 with a formula of
-        fourth order; 1e-6 with the plain central difference where there is a ReLU or a function of the user's own,
-        whose kinks allow no wide steps.
-
-    Returns
-    -------
-    errors : dict of str to float
-        For "weights[0]", "biases[0]", ...: the largest |difference - derivative| over the largest derivative of the
-        array (or over 1e-4, where all are smaller). Beyond about 1e-6 something is wrong.
-
-    Raises
-    ------
-    TypeError
-        When network is none.
-    ValueError
-        When X and T do not suit it, or every example is too near a kink to say anything.
-
-    Notes
-    -----
-    At a kink of f, such as ReLU's at z = 0, central differences give the mean of the slopes on both sides, and the
-    network one of them: neither is wrong. Examples with a unit whose f' (or an output whose loss' derivative) jumps
-    within reach of the step are therefore left out; a row of zeros with biases of zero is one. The reach is found layer
-    by layer, for each example: z of the layer's own units moves by the step times the largest |a| below it (or by the
-    step, for the bias), that of units above by this times dz/dz along the network, eq. 7 differentiated. Twice that is
-    taken, for what is of second order in the step: where no unit so far has a kink within reach, f' hardly changes on
-    the way, and the first order is right.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import fastmlp
-    >>> net = fastmlp.Network([3, 4, 2], activation="relu", init="he", random_state=0)
-    >>> errors = fastmlp.check_gradients(net, np.eye(3), np.ones((3, 2)))
-    >>> max(errors.values()) < 1e-6
-    True
-    """
-    if not isinstance(network, Network):
-        raise TypeError(f"network is {type(network).__name__}; a Network is allowed")
-    pieces = network.activation, network.output, network.loss
-    kinks = any(piece == "relu" or not isinstance(piece, str) for piece in pieces)
-    formula = ((1, 1 / 2),) if kinks else ((1, 2 / 3), (2, -1 / 12))
-    if step is None:
-        step = 1e-6 if kinks else 1e-4
-    elif not (isinstance(step, (int, float, np.number)) and 0 < step < math.inf):
-        raise ValueError(f"step is {step!r}; None or a finite number > 0 is allowed")
-    twin = Network(network.sizes, *pieces, network.l2, dtype="float64", random_state=0)
-    parameters = {
-        "weights": [w.astype(np.float64) for w in network.weights],
-        "biases": [b.astype(np.float64) for b in network.biases],
-    }
-    twin.weights, twin.biases = parameters["weights"], parameters["biases"]
-    X, T, _ = twin._data(X, T, None)
-    if kinks:
-        kept = np.flatnonzero(~_near_kinks(twin, X, T, step))
-        if len(kept) == 0:
-            raise ValueError(
-                f"each of the {X.shape[0]} rows of X brings a unit within reach of a kink, where differences tell "
-                "nothing of a derivative; other rows, a smaller step, or biases other than zero are allowed"
-            )
-        X, T = X[kept], T[kept]
-    gradients = dict(zip(("weights", "biases"), twin.gradients(X, T), strict=True))
-    errors = {}
-    for layer in range(len(network.sizes) - 1):
-        for kind, arrays in parameters.items():
-            array, derivative = arrays[layer], gradients[kind][layer]
-            difference = np.empty_like(array)
-            for place, value in np.ndenumerate(array):
-                h = step * max(1.0, abs(value))
-                total = 0.0
-                for times, factor in formula:
-                    for sign in (1, -1):
-                        array[place] = value + sign * times * h
-                        setattr(twin, kind, arrays)
-                        total += sign * factor * twin.objective(X, T)
-                array[place] = value
-                difference[place] = total / h
-            setattr(twin, kind, arrays)
-            scale = max(np.abs(derivative).max(), 1e-4)
-            errors[f"{kind}[{layer}]"] = float(np.abs(difference - derivative).max() / scale)
-    return errors
-
-
-def _near_kinks(network: Network, X: Any, T: Any, step: float) -> np.ndarray:
-    """(m,) bool: whether an example brings a unit, or the loss, so near a kink that moving one parameter may cross it.
-
-    Parameters
-    ----------
-    network : Network
-    X : array or CSR matrix of shape (m, n_in)
-    T : array of shape (m, n_out); anything with a loss that is named
-    step : float
-        Each parameter moves by it times max(1, its size).
-    """
-    near = np.zeros(X.shape[0], bool)
-    rows = max(1, PATHS // sum(network.sizes[1:]) ** 2)
-    for begin in range(0, len(near), rows):
-        part = slice(begin, begin + rows)
-        near[part] = _near_kinks_of_few(network, X[part], T[part], step)
-    return near
-
-
-def _near_kinks_of_few(network: Network, X: Any, T: Any, step: float) -> np.ndarray:
-    near = np.zeros(X.shape[0], bool)
-    below = np.asarray(X.toarray() if inputs.is_sparse(X) else X, np.float64)
-    paths: list[tuple[np.ndarray, np.ndarray]] = []  # for each layer so far: its move (m,), dz/dz (m, n_p, n_l)
-    passed = network.layers(X)
-    for l, ((z, a), W, b) in enumerate(zip(passed, network.weights, network.biases)):
-        last = l == len(passed) - 1
-        f = network.output if last else network.activation
-        own = step * max(1.0, np.abs(W).max(), np.abs(b).max()) * np.maximum(1.0, np.abs(below).max(axis=1))
-        paths = [(move, by @ W) for move, by in paths]
-        reach = np.repeat(own[:, None], z.shape[1], axis=1)
-        for move, by in paths:
-            reach = np.maximum(reach, move[:, None] * np.abs(by).max(axis=1))
-        reach *= MARGIN
-        near |= _jumps(f, z, reach).any(axis=1)
-        if last and isinstance(network.loss, str):
-            break
-        slope = _slope(f, z, a)
-        if last:
-            near |= _jumps(network.loss, a, np.abs(slope) * reach, np.asarray(T, np.float64)).any(axis=1)
-            break
-        paths.append((own, np.broadcast_to(np.eye(z.shape[1]), (len(z), z.shape[1], z.shape[1]))))
-        paths = [(move, by * slope[:, None, :]) for move, by in paths]
-        below = a
-    return near
-
-
-def _jumps(piece: Any, x: np.ndarray, reach: np.ndarray, *y: np.ndarray) -> np.ndarray:
-    """Where the derivative of an activation (or a loss, with y) jumps between x - reach and x + reach; x's shape."""
-    if isinstance(piece, str):  # of those that have names, only relu has a kink
-        return np.abs(x) <= reach if piece == "relu" else np.zeros(x.shape, bool)
-    df = _on_arrays(piece.df)
-    low, high = df(x - reach, *y), df(x + reach, *y)
-    return ~(np.abs(high - low) <= JUMP * np.maximum(1.0, np.abs(high)))  # NaN is a jump
-
-
-def _slope(activation: Any, z: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """f'(z) (eq. 1-3), of a's shape."""
-    if not isinstance(activation, str):
-        return _on_arrays(activation.df)(z)
-    derivative = getattr(formulas, f"{activation}_derivative")
-    return derivative(a) if activation in ("identity", "logistic", "tanh") else _on_arrays(derivative)(a)
-
-
-def _on_arrays(function: Any) -> Any:
-    """A function of numbers as one of arrays; NaN where it has no value."""
-
-    def value(*x: float) -> float:
-        try:
-            return float(function(*x))
-        except (ArithmeticError, ValueError):
-            return math.nan
-
-    vectorized = np.vectorize(value, otypes=[np.float64])
-
-    def on_arrays(*x: np.ndarray) -> np.ndarray:
-        with np.errstate(all="ignore"):
-            return vectorized(*x)
-
-    return on_arrays
-
-
-# ---- estimators as networks ----------------------------------------------------------------------------------------
-
-
-def as_estimator(model: Any) -> "MLPClassifier | MLPRegressor":
-    """The model, where it is one of this package's estimators; a TypeError otherwise."""
-    from fastmlp.estimators import MLPClassifier, MLPRegressor
-
-    if not isinstance(model, (MLPClassifier, MLPRegressor)):
-        raise TypeError(f"model is {type(model).__name__}; a Network, an MLPClassifier or an MLPRegressor is allowed")
-    return model
-
-
-def network_of(estimator: Any, m: int) -> Network:
-    """A Network with an estimator's weights, that is trained on m examples as the estimator is.
-
-    Its loss and output may be those that only a regressor has.
-    """
-    batch_size = optimizer_batch_size(estimator, m)
-    l2 = estimator.alpha / (batch_size or m) if estimator.l2 is None else estimator.l2
-    network = Network(
-        estimator._sizes(),
-        estimator.activation,
-        "identity",
-        "squared_error",
-        l2,
-        dtype=estimator._dtype(),
-        dropout=estimator.dropout,
-        random_state=0,
-    )
-    network._output = estimator.out_activation_
-    network._loss = "log_loss" if hasattr(estimator, "classes_") else estimator.loss
-    network._trainer = network._make_trainer(network._device)
-    network.weights, network.biases = estimator.coefs_, estimator.intercepts_
-    return network
-
-
-def optimizer_of(estimator: Any) -> Optimizer:
-    """The optimizer of an estimator's solver, at learning_rate_init."""
-    solver, rate = estimator.solver, float(estimator.learning_rate_init)
-    if solver == "lbfgs":
-        return LBFGS()
-    if solver == "gd":
-        return GradientDescent(rate)
-    norm = estimator.max_gradient_norm
-    if solver == "sgd":
-        momentum = min(estimator.momentum, 1 - 2.0**-24)  # 1 is an estimator's, but no SGD's
-        return SGD(rate, momentum, estimator.nesterovs_momentum, max_gradient_norm=norm)
-    decay = estimator.weight_decay if solver == "adamw" else 0.0
-    betas = estimator.beta_1, estimator.beta_2, estimator.epsilon
-    return Adam(rate, *betas, weight_decay=decay, max_gradient_norm=norm)
-
-
-def optimizer_batch_size(estimator: Any, m: int) -> int | None:
-    """The examples of a minibatch; None for the solvers that take all of them."""
-    if estimator.solver in ("gd", "lbfgs"):
-        return None
-    return min(200 if estimator.batch_size == "auto" else int(estimator.batch_size), m)
-
-
-# ---- the diagnosis -------------------------------------------------------------------------------------------------
 
 EXAMPLES = 2000  # are looked at, at most: enough for shares and means, and quick
 LARGE_INPUT = 3.0  # of a mean or a standard deviation: LeCun et al. (1998, "Efficient BackProp", 4.3) want 0 and 1
@@ -556,17 +314,12 @@ def _estimator_case(
 
     check_is_fitted(estimator, "coefs_")
 
-    def checked(X: Any, y: Any) -> tuple[Any, Any]:
-        X, y = estimator._validate(X, y, reset=False)
-        estimator._check_more(y)
-        return X, estimator._targets(y)
-
-    X, T = checked(X, y)
+    X, T = examples_of(estimator, X, y)
     rows = X.shape[0]
     network = network_of(estimator, rows)
     X, T, _ = network._data(X, T, None)
     if validation is not None:
-        validation = _some(*network._data(*checked(*_pair(validation)), None, "validation ")[:2])
+        validation = _some(*network._data(*examples_of(estimator, *_pair(validation)), None, "validation ")[:2])
     known: dict[str, Any] = {}
     if estimator.solver != "lbfgs":
         rate = highest = float(estimator.learning_rate_init)
@@ -665,7 +418,7 @@ def _idle(f: Any, z: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         return (a == 0).all(axis=0), nobody
     if isinstance(f, str) and f not in STEEPEST:
         return nobody, nobody
-    slope = np.abs(_slope(f, z, a))
+    slope = np.abs(slope_of(f, z, a))
     largest = STEEPEST[f] if isinstance(f, str) else float(np.nanmax(slope, initial=0.0))
     dead = nobody if isinstance(f, str) else (slope == 0).all(axis=0)
     return dead, ((slope < SATURATED_SLOPE * largest).mean(axis=0) >= SATURATED_EXAMPLES) & ~dead
@@ -895,7 +648,7 @@ def _idle_units(case: _Case, layers: np.ndarray) -> Iterator[Finding]:
                 )
         elif network.loss == "squared_error" and network.output in tuple(STEEPEST):
             # an output may be saturated where it is right; with log loss f' cancels (eq. 8)
-            flat = _slope(network.output, z, a) < SATURATED_SLOPE * STEEPEST[network.output]
+            flat = slope_of(network.output, z, a) < SATURATED_SLOPE * STEEPEST[network.output]
             share = float((flat & (np.abs(a - case.targets) > 0.5)).mean())
             if share > WRONG_AND_FLAT:
                 logistic = network.output == "logistic"

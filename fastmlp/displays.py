@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmlp import formulas
+from fastmlp.conversion import examples_of, network_of
 from fastmlp.inputs import as_hidden_layer
 from fastmlp.network import HIDDEN_ACTIVATIONS, Network
 from fastmlp.training import History
@@ -149,35 +150,11 @@ def _inputs(estimator: Any, X: Any) -> Any:
     return validate_data(last, X, reset=False, accept_sparse="csr")
 
 
-def _targets(estimator: Any, y: Any) -> np.ndarray:
-    """T of an estimator's network: class numbers, zeros and ones, or numbers."""
-    y = np.asarray(y)
-    if not hasattr(estimator, "classes_") or y.ndim == 2:
-        return y
-    numbers = _class_numbers(y, estimator.classes_)
-    return numbers if estimator.out_activation_ == "softmax" else (numbers == 1).astype(np.float64)
-
-
 def _class_numbers(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
     unknown = np.setdiff1d(y, classes)
     if len(unknown):
         raise ValueError(f"y has the classes {unknown.tolist()}; those of the fit, {classes.tolist()}, are allowed")
     return np.searchsorted(classes, y)
-
-
-def _twin(estimator: Any, m: int) -> Network:
-    """A Network with the weights of an estimator, and the objective that it descends on m examples."""
-    last, _ = _fitted(estimator)
-    loss = getattr(last, "loss", "log_loss")
-    if loss in ("poisson", "huber", "absolute_error"):
-        allowed = "a classifier's, 'squared_error' or a fastmlp.Loss is allowed"
-        raise ValueError(f"the estimator's loss is {loss!r}; {allowed}")
-    l2 = last.alpha / m if last.l2 is None else last.l2
-    sizes = [len(last.coefs_[0]), *map(len, last.intercepts_)]
-    dtype = np.result_type(*last.coefs_)
-    twin = Network(sizes, last.activation, last.out_activation_, loss, l2, dtype=dtype, random_state=0)
-    twin.weights, twin.biases = last.coefs_, last.intercepts_
-    return twin
 
 
 def _names(name: str, names: Any, n: int) -> list[str] | None:
@@ -497,16 +474,10 @@ class GradientFlowDisplay:
         y : array-like of shape (m,) or (m, n_outputs)
         ax, **kwargs
             Those of `plot`.
-
-        Raises
-        ------
-        ValueError
-            When the estimator's loss is none of a Network's: "poisson", "huber" or "absolute_error".
         """
-        last, _ = _fitted(estimator)
-        T = _targets(last, y)
-        twin = _twin(estimator, max(len(T), 1))
-        return cls.from_network(twin, _inputs(estimator, X), T, ax=ax, **kwargs)
+        last, before = _fitted(estimator)
+        X, T = examples_of(last, X if before is None else before.transform(X), y)
+        return cls.from_network(network_of(last, X.shape[0]), X, T, ax=ax, **kwargs)
 
     def plot(self, ax: Any = None, **kwargs: Any) -> "GradientFlowDisplay":
         """Draw.

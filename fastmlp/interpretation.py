@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp import devices, inputs
+from fastmlp.conversion import as_estimator, network_of
 from fastmlp.network import Network
 from fastmlp.supplied import Loss
 
@@ -52,59 +53,45 @@ def saliency(model: Any, X: Any, output: int | None = None) -> np.ndarray:
     >>> fastmlp.saliency(net, np.zeros((1, 2)))
     array([[[ 3., -1.]]], dtype=float32)
     """
-    weights, biases, activation, last, X = _parts(model, X)
-    n_out = len(biases[-1])
+    if isinstance(model, Network):
+        network, X = model, inputs.as_examples(X, model.sizes[0])
+    else:
+        from sklearn.utils.validation import check_is_fitted
+
+        from fastmlp.estimators import validated
+
+        check_is_fitted(as_estimator(model), "coefs_")
+        network, X = network_of(model, 1), validated(model, X, accept_sparse=["csr"], reset=False)
+    n_out, last = network.sizes[-1], network.output
     whole = isinstance(output, (int, np.integer)) and not isinstance(output, bool)
     if output is not None and not (whole and 0 <= output < n_out):
         raise ValueError(f"output is {output!r}; None or an integer from 0 to {n_out - 1} is allowed")
     wanted = slice(None) if output is None else slice(output, output + 1)
     if last in ("softmax", "exp"):  # dh = h (dz - sum_k h_k dz_k), and dh = h dz
-        h = _trainer(weights, biases, activation, last).forward(X)[:, :, np.newaxis]
-        slopes = _slopes(weights, biases, activation, "identity", X, slice(None) if last == "softmax" else wanted)
+        h = network.forward(X)[:, :, np.newaxis]
+        slopes = _slopes(network, "identity", X, slice(None) if last == "softmax" else wanted)
         if last == "softmax":
             slopes = (slopes - (h * slopes).sum(axis=1, keepdims=True))[:, wanted]
         slopes = h[:, wanted] * slopes
     else:
-        slopes = _slopes(weights, biases, activation, last, X, wanted)
+        slopes = _slopes(network, last, X, wanted)
     return slopes if output is None else slopes[:, 0]
 
 
-def _slopes(weights: Any, biases: Any, activation: Any, last: Any, X: Any, wanted: slice) -> np.ndarray:
-    """dh_j / dx_i of the outputs that are wanted, each a function of its own z, (m, outputs, n_in)."""
-    m, n_out = X.shape[0], len(biases[-1])
-    trainer = _trainer(weights, biases, activation, last)
+def _slopes(network: Network, output: Any, X: Any, wanted: slice) -> np.ndarray:
+    """dh_j / dx_i of the outputs that are wanted, each `output` of its own z, (m, outputs, n_in)."""
+    m, n_out, dtype = X.shape[0], network.sizes[-1], np.dtype(network.dtype)
+    weights, biases = network._trainer.parameters()
+    trainer = devices.trainer_class(network.device)(
+        network.sizes, network.activation, output, OUTPUT_ITSELF, 0.0, dtype, 0.0
+    )
+    trainer.set_parameters(weights, biases)
     rows = np.eye(n_out, dtype=np.float32)[wanted]
-    slopes = np.empty((m, len(rows), len(weights[0])), weights[0].dtype)
+    slopes = np.empty((m, len(rows), network.sizes[0]), dtype)
     if m > 0:
         for place, row in enumerate(rows):
             slopes[:, place] = trainer.deltas(X, np.broadcast_to(row, (m, n_out)))[0] @ weights[0].T
     return slopes
-
-
-def _trainer(weights: Any, biases: Any, activation: Any, last: Any) -> Any:
-    sizes = len(weights[0]), *map(len, biases)
-    trainer = devices.trainer_class("cpu")(sizes, activation, last, OUTPUT_ITSELF, 0.0, weights[0].dtype, 0.0)
-    trainer.set_parameters(weights, biases)
-    return trainer
-
-
-def _parts(model: Any, X: Any) -> tuple[list[np.ndarray], list[np.ndarray], Any, Any, Any]:
-    """Weights, biases and activations of a network or an estimator, and X as the kernels take it."""
-    if isinstance(model, Network):
-        weights, biases = model._trainer.parameters()
-        return weights, biases, model.activation, model.output, inputs.as_examples(X, model.sizes[0])
-    if type(model).__module__ != "fastmlp.estimators":
-        found = type(model).__name__
-        raise TypeError(f"model is {found}; a Network, or a fitted MLPClassifier or MLPRegressor, is allowed")
-    from sklearn.utils.validation import check_is_fitted
-
-    from fastmlp.estimators import validated
-
-    check_is_fitted(model, "coefs_")
-    model._sizes()
-    dtype = model._dtype()
-    weights, biases = ([a.astype(dtype, copy=False) for a in arrays] for arrays in (model.coefs_, model.intercepts_))
-    return weights, biases, model._f(), model.out_activation_, validated(model, X, accept_sparse=["csr"], reset=False)
 
 
 class _Scored:

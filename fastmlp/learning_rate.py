@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp import inputs
-from fastmlp.diagnostics import as_estimator, network_of, optimizer_batch_size, optimizer_of
+from fastmlp.conversion import as_estimator, network_of, optimizer_batch_size, optimizer_of
 from fastmlp.network import Network, _generator
 from fastmlp.optimizers import SGD, Adam, GradientDescent, Optimizer
 from fastmlp.training import DivergenceError, check_batch_size

@@ -435,3 +435,9 @@ def test_transform_is_a_of_a_hidden_layer():
         net.transform(X[:, :3])
     with pytest.raises(ValueError, match="the network has no hidden layer"):
         fastmlp.Network([4, 3]).transform(X)
+
+
+def test_show_versions(capsys):
+    fastmlp.show_versions()
+    shown = capsys.readouterr().out.lower()
+    assert all(word in shown for word in ("fastmlp", fastmlp.__version__, "python", "numba", "numpy", "scipy"))

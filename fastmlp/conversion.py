@@ -1,0 +1,72 @@
+"""An estimator as a Network with its weights, for those who look at either."""
+
+from typing import TYPE_CHECKING, Any
+
+from fastmlp.network import Network
+from fastmlp.optimizers import LBFGS, SGD, Adam, GradientDescent, Optimizer
+
+if TYPE_CHECKING:
+    from fastmlp.estimators import MLPClassifier, MLPRegressor
+
+
+def as_estimator(model: Any) -> "MLPClassifier | MLPRegressor":
+    """The model, where it is one of this package's estimators; a TypeError otherwise."""
+    from fastmlp.estimators import MLPClassifier, MLPRegressor
+
+    if not isinstance(model, (MLPClassifier, MLPRegressor)):
+        raise TypeError(f"model is {type(model).__name__}; a Network, an MLPClassifier or an MLPRegressor is allowed")
+    return model
+
+
+def network_of(estimator: Any, m: int) -> Network:
+    """A Network with an estimator's weights, that is trained on m examples as the estimator is.
+
+    Its loss and output may be those that only a regressor has.
+    """
+    batch_size = optimizer_batch_size(estimator, m)
+    l2 = estimator.alpha / (batch_size or m) if estimator.l2 is None else estimator.l2
+    network = Network(
+        estimator._sizes(),
+        estimator._f(),
+        "identity",
+        "squared_error",
+        l2,
+        dtype=estimator._dtype(),
+        dropout=estimator.dropout,
+        random_state=0,
+    )
+    network._output = estimator.out_activation_
+    network._loss = estimator._loss()
+    network._trainer = network._make_trainer(network._device)
+    network.weights, network.biases = estimator.coefs_, estimator.intercepts_
+    return network
+
+
+def examples_of(estimator: Any, X: Any, y: Any) -> tuple[Any, Any]:
+    """X and T as the kernels take them, of data like those that an estimator was fitted to."""
+    X, y = estimator._validate(X, y, reset=False)
+    estimator._check_more(y)
+    return X, estimator._targets(y)
+
+
+def optimizer_of(estimator: Any) -> Optimizer:
+    """The optimizer of an estimator's solver, at learning_rate_init."""
+    solver, rate = estimator.solver, float(estimator.learning_rate_init)
+    if solver == "lbfgs":
+        return LBFGS()
+    if solver == "gd":
+        return GradientDescent(rate)
+    norm = estimator.max_gradient_norm
+    if solver == "sgd":
+        momentum = min(estimator.momentum, 1 - 2.0**-24)  # 1 is an estimator's, but no SGD's
+        return SGD(rate, momentum, estimator.nesterovs_momentum, max_gradient_norm=norm)
+    decay = estimator.weight_decay if solver == "adamw" else 0.0
+    betas = estimator.beta_1, estimator.beta_2, estimator.epsilon
+    return Adam(rate, *betas, weight_decay=decay, max_gradient_norm=norm)
+
+
+def optimizer_batch_size(estimator: Any, m: int) -> int | None:
+    """The examples of a minibatch; None for the solvers that take all of them."""
+    if estimator.solver in ("gd", "lbfgs"):
+        return None
+    return min(200 if estimator.batch_size == "auto" else int(estimator.batch_size), m)
