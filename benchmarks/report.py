@@ -175,13 +175,15 @@ training of all, imports and compiler included, takes {empty} (float64 {empty64}
 def estimates():
     """How near the estimates of times come."""
     found = json.loads((RESULTS / "estimates.json").read_text())
-    off = {name: abs(row["estimated"] / row["measured"] - 1) for name, row in found["cases"].items()}
-    worst = max(off, key=off.get)
-    middle = sorted(off.values())[len(off) // 2]
-    where = f"medians of {found['rounds']} pairs; commit {found['commit']}, {found['date'][:10]}"
+    said = []
+    for threads in next(iter(found["cases"].values())):
+        rows = {name: of[threads] for name, of in found["cases"].items()}
+        off = {name: abs(row["estimated"] / row["measured"] - 1) for name, row in rows.items()}
+        worst, middle = max(off, key=off.get), sorted(off.values())[len(off) // 2]
+        said.append(f"within {off[worst]:.0%} at the worst ({worst}) and {middle:.0%} in the middle on {threads}")
     return (
-        f"`fastmlp.estimate` foretells the times of the {len(off)} networks of the first table to within "
-        f"{off[worst]:.0%} at the worst ({worst}), {middle:.0%} in the middle ({where})."
+        f"`fastmlp.estimate` foretells the times of these {len(off)} networks to {', '.join(said)} thread(s) (medians "
+        f"of {found['rounds']} rounds; commit {found['commit']}, {found['date'][:10]})."
     )
 
 

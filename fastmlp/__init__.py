@@ -1,14 +1,36 @@
-"""fastmlp: multilayer networks, trained on the CPU at the chip's limit.
+"""fastmlp: multilayer networks, trained at the chip's limit on the CPU and on NVIDIA GPUs.
+
+A network is its widths, what its units do, and what it is judged by; training is one compiled call an epoch:
 
     >>> import numpy as np
     >>> import fastmlp
-    >>> net = fastmlp.Network([4, 8, 3], output="softmax", loss="log_loss", random_state=0)
-    >>> X, y = np.eye(4, dtype=np.float32), np.array([0, 1, 2, 0])
-    >>> history = net.train(X, y, optimizer=fastmlp.Adam(), epochs=3)
-    >>> net.forward(X).shape
-    (4, 3)
+    >>> X = np.random.default_rng(0).random((300, 4), np.float32)
+    >>> y = X.argmax(axis=1)
+    >>> net = fastmlp.Network([4, 16, 4], "relu", "softmax", "log_loss", init="he", random_state=0)
+    >>> history = net.train(X, y, optimizer=fastmlp.Adam(0.01), batch_size=32, epochs=50)
+    >>> bool((net.forward(X).argmax(axis=1) == y).mean() > 0.9)
+    True
 
-The equations are those of the lecture "Multilayer Networks"; docstrings cite them as (eq. 7).
+Every quantity of the lecture "Multilayer Networks" is at hand; docstrings cite its equations as (eq. 7):
+
+    >>> [a.shape for z, a in net.layers(X)], [delta.shape for delta in net.deltas(X, y)]  # eq. 7, eq. 8-9
+    ([(300, 16), (300, 4)], [(300, 16), (300, 4)])
+    >>> dW, db = net.gradients(X, y)  # U / m + lambda W, V / m (eq. 10-13)
+
+`MLPClassifier` and `MLPRegressor` are scikit-learn's, with the same parameters, random numbers and attributes:
+
+    >>> classifier = fastmlp.MLPClassifier((16,), solver="lbfgs", random_state=0).fit(X, y)
+    >>> classifier.predict(X[:2]).tolist() == y[:2].tolist()
+    True
+
+Where to go from here:
+
+- training: `Network.train` with `GradientDescent`, `SGD`, `Adam`, `LBFGS`; `History`, `DivergenceError`; `Shards` for
+  more data than memory; `Activation` and `Loss` for functions of your own; `device="cuda"` for a GPU
+- is it right, is it worth it: `check_gradients`, `diagnose`, `find_learning_rate`, `compare_baselines`, `estimate`
+- what did it learn: `Network.transform`, `saliency`, `permutation_importance`, and the pictures of `displays`
+- keeping it: `save`, `load`, `checkpoint=`, `to_onnx`
+- around it: `datasets`, `warmup`, `show_versions`, and the command `fastmlp`
 """
 
 import importlib

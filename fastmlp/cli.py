@@ -235,7 +235,7 @@ def _add_demo(commands: Any) -> None:
     demo = _add_command(
         commands,
         "demo",
-        "train on scikit-learn's bundled digits and compare with three baselines",
+        "train on scikit-learn's bundled digits and compare with simpler models",
         examples="  fastmlp demo\n  fastmlp demo --hidden 256 128 --epochs 30 --plot digits.png\n",
     )
     demo.add_argument("--epochs", type=positive, default=50, metavar="N", help="passes over the data (default: 50)")

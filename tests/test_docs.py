@@ -92,6 +92,21 @@ def test_examples_of_the_names_that_people_begin_with():
     assert [name for name in names if ">>>" not in inspect.getdoc(getattr(fastmlp, name))] == []
 
 
+def test_readmes_examples_run(tmp_path, monkeypatch):
+    """Every Python block, one after another, as a reader would; but for the GPU's."""
+    pytest.importorskip("onnx")
+    monkeypatch.chdir(tmp_path)
+    readme = (pathlib.Path(fastmlp.__file__).parents[1] / "README.md").read_text()
+    blocks = [block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if 'device="cuda"' not in block]
+    names: dict = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for block in blocks:
+            exec(block, names)
+    assert len(blocks) >= 10 and names["worse"].shape == (30,) and names["slopes"].shape == (569, 1, 30)
+    assert len(names["comparison"]) == 7
+
+
 def test_the_house_is_described():
     """CONTRIBUTING's table has every module and every benchmark; README every public name of a kind people look for."""
     root = pathlib.Path(fastmlp.__file__).parents[1]

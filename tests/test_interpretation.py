@@ -71,7 +71,7 @@ def test_saliency_refuses():
         fastmlp.saliency(net, X[:, :3])
     with refused("X holds nan"):
         fastmlp.saliency(net, X * np.nan)
-    with pytest.raises(TypeError, match="model is str; a Network, or a fitted MLPClassifier or MLPRegressor"):
+    with pytest.raises(TypeError, match="model is str; a Network, an MLPClassifier or an MLPRegressor is allowed"):
         fastmlp.saliency("net", X)
     with pytest.raises(ValueError, match="not fitted"):
         fastmlp.saliency(fastmlp.MLPClassifier(), X)
