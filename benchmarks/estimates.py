@@ -2,9 +2,9 @@
 
     python benchmarks/estimates.py [--rounds 3]
 
-asks for each of the ten networks of epochs.py, on one thread and on all, in processes of their own, for the estimate and
-for the epochs in turn, and saves both to results/estimates.json. Two virtual cores may be one real core for a while: what
-both threads do then changes between an estimate and the epochs, which one thread does not feel.
+asks for each of the ten networks of epochs.py, on one thread and on all, in processes of their own, for the estimate
+and for the epochs in turn, and saves both to results/estimates.json. Where two virtual cores are one real core for a
+while, what both threads do changes between an estimate and the epochs; one thread does not feel it.
 """
 
 import argparse
