@@ -7,19 +7,21 @@ import numpy as np
 
 from fastmlp import formulas, inputs
 from fastmlp.network import Network
+from fastmlp.supplied import Activation, Loss, slopes_compared
 
 JUMP = 1e-3  # what a derivative changes by across a kink, relative to it beyond 1; a smooth one changes by far less
 MARGIN = 2.0  # how many times as far as the first order says z is taken to move: the rest is of second order
 PATHS = 1 << 21  # derivatives of units by units that are held at a time
 
 
-def check_gradients(network: Network, X: Any, T: Any, step: float | None = None) -> dict[str, float]:
+def check_gradients(network: Any, X: Any = None, T: Any = None, step: float | None = None) -> dict[str, float]:
     """Compare the gradients with central differences of the objective, in float64.
 
     Parameters
     ----------
-    network : Network
-        It is not changed; a copy in float64 is checked.
+    network : Network, or an Activation or a Loss of your own
+        It is not changed; a copy in float64 is checked. Of an Activation or a Loss df is checked, without X and T, as
+        it was when the piece was made.
     X : array-like of shape (m, n_in)
     T : array-like of shape (m, n_out), or what `Network.train` takes
     step : float > 0, optional
@@ -31,12 +33,13 @@ def check_gradients(network: Network, X: Any, T: Any, step: float | None = None)
     -------
     errors : dict of str to float
         For "weights[0]", "biases[0]", ...: the largest |difference - derivative| over the largest derivative of the
-        array (or over 1e-4, where all are smaller). Beyond about 1e-6 something is wrong.
+        array (or over 1e-4, where all are smaller). Beyond about 1e-6 something is wrong. Of an Activation or a Loss
+        "df" alone, relative to df where it is beyond 1.
 
     Raises
     ------
     TypeError
-        When network is none.
+        When network is none of these.
     ValueError
         When X and T do not suit it, or every example is too near a kink to say anything.
 
@@ -59,8 +62,11 @@ def check_gradients(network: Network, X: Any, T: Any, step: float | None = None)
     >>> max(errors.values()) < 1e-6
     True
     """
+    if isinstance(network, (Activation, Loss)):
+        found = slopes_compared(network)
+        return {"df": max(abs(given - difference) / max(1.0, abs(given)) for _, given, difference in found)}
     if not isinstance(network, Network):
-        raise TypeError(f"network is {type(network).__name__}; a Network is allowed")
+        raise TypeError(f"network is {type(network).__name__}; a Network, an Activation or a Loss is allowed")
     pieces = network.activation, network.output, network.loss
     kinks = any(piece == "relu" or not isinstance(piece, str) for piece in pieces)
     formula = ((1, 1 / 2),) if kinks else ((1, 2 / 3), (2, -1 / 12))

@@ -62,7 +62,7 @@ class Activation:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        _check("activation", self, 1, [(z,) for z in _places(-6.1, 6.1, 36)])
+        _check(self)
 
     def __repr__(self) -> str:
         return f"Activation({self.name or self.f.__name__!r})"
@@ -108,8 +108,7 @@ class Loss:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        places = [*_places(0.03, 0.97, 9), *_places(-3.1, 3.1, 10)]
-        _check("loss", self, 2, [(a, y) for a in places for y in (0.0, 0.4, 1.0, -1.0, 2.5)])
+        _check(self)
 
     def __repr__(self) -> str:
         return f"Loss({self.name or self.f.__name__!r})"
@@ -200,51 +199,50 @@ def _places(lowest: float, highest: float, count: int) -> list[float]:
     return [lowest + (highest - lowest) * ((k + 0.5) / count + 0.1 / count * math.sin(k)) for k in range(count)]
 
 
-def _check(what: str, piece: Any, arguments: int, places: list[tuple[float, ...]]) -> None:
-    """Refuse f and df that are no functions of so many numbers, or do not belong together."""
+Z = [(z,) for z in _places(-6.1, 6.1, 36)]
+A_AND_Y = [(a, y) for a in (*_places(0.03, 0.97, 9), *_places(-3.1, 3.1, 10)) for y in (0.0, 0.4, 1.0, -1.0, 2.5)]
+
+
+def _check(piece: Any) -> None:
+    """Refuse f and df that are no functions of as many numbers as they should be, or do not belong together."""
+    of_z = isinstance(piece, Activation)
+    what, needed, allowed = ("activation", 1, "f(z) and df(z)") if of_z else ("loss", 2, "f(a, y) and df(a, y)")
     for name in ("f", "df"):
         function = plain_function(getattr(piece, name))
         code = getattr(function, "__code__", None)
-        if code is None or (code.co_argcount != arguments or code.co_kwonlyargcount or code.co_flags & 0x0C):
-            allowed = "f(z) and df(z)" if arguments == 1 else "f(a, y) and df(a, y)"
+        required = 0 if code is None else code.co_argcount - len(function.__defaults__ or ())
+        if code is None or not required <= needed <= code.co_argcount or code.co_kwonlyargcount or code.co_flags & 0x0C:
             raise ValueError(
                 f"{name} of the {what} is {getattr(piece, name)!r}; plain functions {allowed} are allowed, a method "
                 "only as @staticmethod"
             )
-    compared = 0
-    for place in places:
-        found = derivative_error(piece, place)
-        if found is None:
-            continue
-        compared += 1
-        given, difference = found
+    there = 0
+    for place, given, difference in slopes_compared(piece):
+        there += 1
         if not abs(given - difference) <= TOLERANCE * max(1.0, abs(given)):
             at = ", ".join(f"{x:.4g}" for x in place)
             raise ValueError(
                 f"df of the {what} is not the derivative of f: df({at}) is {given:.8g}, and f rises by "
                 f"{difference:.8g} there"
             )
-    if compared == 0:
-        raise ValueError(f"f of the {what} is a finite number nowhere from {places[0][0]:.3g} to {places[-1][0]:.3g}")
+    if there == 0:
+        places = Z if of_z else A_AND_Y
+        raise ValueError(
+            f"f and df of the {what} are finite numbers, without a kink, nowhere from {places[0][0]:.3g} to "
+            f"{places[-1][0]:.3g}"
+        )
 
 
-def derivative_error(piece: Any, place: tuple[float, ...]) -> tuple[float, float] | None:
-    """df at a place and what a central difference of fourth order says; None where f is no number or has a kink."""
-    x, *rest = place
-    h = STEP * max(1.0, abs(x))
-
-    def values(function: Any) -> Iterator[float]:
-        for n in (-2, -1, 0, 1, 2):
-            yield float(function(x + n * h, *rest))
-
-    try:
-        down_2, down, _, up, up_2 = values(piece.f)
-        slopes = list(values(piece.df))
-    except (ArithmeticError, ValueError):
-        return None
-    difference = (8 * (up - down) - (up_2 - down_2)) / (12 * h)
-    if not all(map(math.isfinite, (difference, *slopes))):
-        return None
-    if max(slopes) - min(slopes) > JUMP * max(1.0, abs(slopes[2])):
-        return None
-    return slopes[2], difference
+def slopes_compared(piece: Any) -> Iterator[tuple[tuple[float, ...], float, float]]:
+    """(place, df there, what a central difference of fourth order says): where f is a number and has no kink."""
+    for x, *rest in Z if isinstance(piece, Activation) else A_AND_Y:
+        h = STEP * max(1.0, abs(x))
+        try:
+            down_2, down, _, up, up_2 = (float(piece.f(x + n * h, *rest)) for n in (-2, -1, 0, 1, 2))
+            slopes = [float(piece.df(x + n * h, *rest)) for n in (-2, -1, 0, 1, 2)]
+        except (ArithmeticError, ValueError):
+            continue
+        difference = (8 * (up - down) - (up_2 - down_2)) / (12 * h)
+        finite = all(map(math.isfinite, (difference, *slopes)))
+        if finite and max(slopes) - min(slopes) <= JUMP * max(1.0, abs(slopes[2])):
+            yield (x, *rest), slopes[2], difference

@@ -113,7 +113,7 @@ def test_step():
 
 
 def test_what_is_no_network_is_refused():
-    with pytest.raises(TypeError, match="network is int; a Network is allowed"):
+    with pytest.raises(TypeError, match="network is int; a Network, an Activation or a Loss is allowed"):
         fastmlp.check_gradients(3, np.ones((2, 2)), np.ones((2, 1)))
 
 

@@ -118,11 +118,11 @@ def compiled_map(function, arguments, dtype):
         When Numba cannot compile the function.
     """
     signature, dtype = types.void(*[types.intp] * 5), np.dtype(dtype)
-    kernel = compiled_with(numba.njit(**INNER), plain_function(function), dtype.type)
     for by_vectors in (True, False):
         try:
+            kernel = compiled_with(numba.njit(**INNER), plain_function(function), dtype.type)
             return compiling.pointer(signature, _loop(kernel, arguments, dtype, by_vectors), kept=False)
-        except (NumbaError, NotImplementedError, TypeError, ValueError) as error:
+        except (NumbaError, NotImplementedError, RecursionError, TypeError, ValueError) as error:
             problem = error
     told = [line for line in str(problem).splitlines() if line.strip() and not line.startswith(("Failed", "During"))]
     reason = told[0] if told else type(problem).__name__
