@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.conversion import network_of, optimizer_batch_size, optimizer_of
 from fastmlp.inputs import NUMBERS
 from fastmlp.network import Network
 from fastmlp.optimizers import LBFGS, SGD, GradientDescent
-from fastmlp.training import check_batch_size
+from fastmlp.training import DivergenceError, check_batch_size
 
 # A trial takes about so long; the first one finds out how many examples that is.
 TRIAL_SECONDS = 0.5
 FIRST_ROWS = 1024
+MOST_BYTES = 1 << 26  # of a trial's X: more than caches hold
 EPOCHS = 5  # of a trial, at the least: their median counts
 
 
@@ -86,7 +88,7 @@ def _duration(seconds: float) -> str:
 
 
 def _size(count: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:.3g} {unit}"
     return f"{count:.0f} bytes"
@@ -111,15 +113,17 @@ def estimate(
 
     Parameters
     ----------
-    sizes : sequence of int, or Network
-        Widths of the layers, of a network as `Network` makes it by default; or a network, which is not changed.
+    sizes : sequence of int, or Network, or fitted MLPClassifier or MLPRegressor
+        Widths of the layers, of a network as `Network` makes it by default; or a network or an estimator, which is not
+        changed.
     m : int >= 1
         Examples.
     batch_size : int >= 1, optional
         As for `Network.train`.
     epochs : int >= 0, default=1
     optimizer : GradientDescent, SGD, Adam or LBFGS, optional
-        SGD when not given, or what the network was last trained with. An iteration of LBFGS is taken as one evaluation.
+        SGD when not given, or what the network was last trained with; an estimator has its own, and its batch_size. An
+        iteration of LBFGS is taken as one evaluation.
     dtype : {"float32", "float64"}, default="float32"
         Of the network; that of a given one counts.
     x_dtype : dtype, optional
@@ -150,12 +154,10 @@ def estimate(
     >>> found.data, found.operations == 1797 * (6 * (64 * 32 + 32 * 10) - 2 * 64 * 32)
     (531912, True)
     """
-    network = _network(sizes, dtype, device)
-    if optimizer is None:
-        optimizer = network._optimizer or SGD(0.1)
     for name, value, least in (("m", m, 1), ("epochs", epochs, 0)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"{name} is {value!r}; an integer >= {least} is allowed")
+    network, optimizer, batch_size = _subject(sizes, dtype, device, int(m), optimizer, batch_size)
     if isinstance(optimizer, LBFGS):
         like: Any = GradientDescent(0.0)
     elif dataclasses.is_dataclass(optimizer) and hasattr(optimizer, "learning_rate"):
@@ -169,9 +171,10 @@ def estimate(
         kind = np.dtype(object)
     if kind not in NUMBERS:
         raise ValueError(f"x_dtype is {x_dtype!r}; a dtype of real numbers (integers, float16 to float64) is allowed")
-    rows = min(m, -(-FIRST_ROWS // size) * size)
+    most = min(m, max(FIRST_ROWS, MOST_BYTES // (network.sizes[0] * kind.itemsize)))
+    rows = min(most, -(-FIRST_ROWS // size) * size)
     seconds = _trial(network, like, size, rows, kind)
-    more = min(m, int(rows * TRIAL_SECONDS / EPOCHS / seconds) // size * size)
+    more = min(most, max(1, int(rows * TRIAL_SECONDS / EPOCHS / seconds) // size) * size)
     if more > rows:
         rows = more
         seconds = _trial(network, like, size, rows, kind)
@@ -201,13 +204,25 @@ def estimate(
     )
 
 
-def _network(sizes: Any, dtype: str, device: str) -> Network:
-    """A network that may be trained and thrown away."""
+def _subject(
+    sizes: Any, dtype: str, device: str, m: int, optimizer: Any, batch_size: int | None
+) -> tuple[Network, Any, int | None]:
+    """A network that may be trained and thrown away, its optimizer and the examples of its minibatches."""
     if isinstance(sizes, Network):
-        return copy.deepcopy(sizes)
-    if device == "auto":
+        network = copy.deepcopy(sizes)
+    elif type(sizes).__module__ == "fastmlp.estimators":
+        from sklearn.utils.validation import check_is_fitted
+
+        for name, value in (("optimizer", optimizer), ("batch_size", batch_size)):
+            if value is not None:
+                raise ValueError(f"{name} is {value!r}; an estimator has its own: None is allowed")
+        check_is_fitted(sizes, "coefs_")
+        return network_of(sizes, m), optimizer_of(sizes), optimizer_batch_size(sizes, m)
+    elif device == "auto":
         raise ValueError("device is 'auto'; 'cpu' and 'cuda' are allowed")
-    return Network(sizes, dtype=dtype, device=device, random_state=0)
+    else:
+        network = Network(sizes, dtype=dtype, device=device, random_state=0)
+    return network, optimizer or network._optimizer or SGD(0.1), batch_size
 
 
 def _trial(network: Network, optimizer: Any, batch_size: int, rows: int, kind: np.dtype) -> float:
@@ -223,8 +238,13 @@ def _trial(network: Network, optimizer: Any, batch_size: int, rows: int, kind: n
         seconds = ends[-1] - ends[0]
         return len(ends) > EPOCHS and seconds > TRIAL_SECONDS / 2 or len(ends) > 1 and seconds > 2 * TRIAL_SECONDS
 
-    network.train(X, T, optimizer=optimizer, epochs=1, **size)
-    network.train(X, T, optimizer=optimizer, epochs=100_000, callbacks=[epoch_ends], **size)
+    try:
+        network.train(X, T, optimizer=optimizer, epochs=1, **size)
+        network.train(X, T, optimizer=optimizer, epochs=100_000, callbacks=[epoch_ends], **size)
+    except DivergenceError:
+        raise ValueError(
+            "the loss of made-up examples is not finite; a network whose loss is defined for all outputs is allowed"
+        ) from None
     return max(float(np.median(np.diff(ends))), 1e-9)
 
 

@@ -25,6 +25,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import _safe_indexing, check_random_state, column_or_1d, compute_sample_weight
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -432,6 +433,8 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         """
         check_is_fitted(self, "coefs_")
         layer = as_hidden_layer(layer, len(self.coefs_) - 1)
+        if layer < len(self.coefs_) - 2 and _get_output_config("transform", self)["dense"] != "default":
+            raise ValueError(f"layer is {layer} and set_output wants a frame; the last hidden layer is allowed there")
         X = validated(self, X, accept_sparse=["csr"], reset=False)
         trainer = self._trainer(self._dtype(X.dtype))
         with self._threads():
@@ -454,13 +457,20 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
 
     def _f(self) -> Any:
         """f of the hidden layers: its name, or the Activation that was supplied."""
-        return self.activation if isinstance(self.activation, str) else supplied(Activation, self.activation)
+        return self._piece("activation", Activation)
 
     def _loss(self) -> Any:
         """The loss of an example: its name, or the Loss that was supplied."""
         if is_classifier(self):
             return "log_loss"
-        return self.loss if isinstance(self.loss, str) else supplied(Loss, self.loss)
+        return self._piece("loss", Loss)
+
+    def _piece(self, name: str, kind: type) -> Any:
+        value = getattr(self, name)
+        found = value if isinstance(value, str) else supplied(kind, value)
+        if found is None:
+            raise ValueError(f"{name} is {value!r}; a name and a fastmlp.{kind.__name__} are allowed")
+        return found
 
     def _dtype(self, *others: np.dtype) -> np.dtype:
         """float32 when the weights (and other arrays) are no wider, else float64."""

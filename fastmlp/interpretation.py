@@ -9,7 +9,7 @@ from fastmlp.conversion import as_estimator, network_of
 from fastmlp.network import Network
 from fastmlp.supplied import Loss
 
-# With y a row of the identity, delta^(L)_k is f'(z_k) for k = j and 0 elsewhere: the derivative of h_j.
+# Whose delta^(L)_k is y_k f'(z_k): with y a row of the identity, the derivative of an output.
 OUTPUT_ITSELF = Loss(f=lambda a, y: a * y, df=lambda a, y: y, name="one of the outputs")
 
 
@@ -66,32 +66,21 @@ def saliency(model: Any, X: Any, output: int | None = None) -> np.ndarray:
     whole = isinstance(output, (int, np.integer)) and not isinstance(output, bool)
     if output is not None and not (whole and 0 <= output < n_out):
         raise ValueError(f"output is {output!r}; None or an integer from 0 to {n_out - 1} is allowed")
-    wanted = slice(None) if output is None else slice(output, output + 1)
-    if last in ("softmax", "exp"):  # dh = h (dz - sum_k h_k dz_k), and dh = h dz
-        h = network.forward(X)[:, :, np.newaxis]
-        slopes = _slopes(network, "identity", X, slice(None) if last == "softmax" else wanted)
-        if last == "softmax":
-            slopes = (slopes - (h * slopes).sum(axis=1, keepdims=True))[:, wanted]
-        slopes = h[:, wanted] * slopes
-    else:
-        slopes = _slopes(network, last, X, wanted)
-    return slopes if output is None else slopes[:, 0]
-
-
-def _slopes(network: Network, output: Any, X: Any, wanted: slice) -> np.ndarray:
-    """dh_j / dx_i of the outputs that are wanted, each `output` of its own z, (m, outputs, n_in)."""
-    m, n_out, dtype = X.shape[0], network.sizes[-1], np.dtype(network.dtype)
-    weights, biases = network._trainer.parameters()
-    trainer = devices.trainer_class(network.device)(
-        network.sizes, network.activation, output, OUTPUT_ITSELF, 0.0, dtype, 0.0
-    )
-    trainer.set_parameters(weights, biases)
-    rows = np.eye(n_out, dtype=np.float32)[wanted]
-    slopes = np.empty((m, len(rows), network.sizes[0]), dtype)
+    m, dtype = X.shape[0], np.dtype(network.dtype)
+    wanted = range(n_out) if output is None else [int(output)]
+    slopes = np.empty((m, len(wanted), network.sizes[0]), dtype)
     if m > 0:
-        for place, row in enumerate(rows):
-            slopes[:, place] = trainer.deltas(X, np.broadcast_to(row, (m, n_out)))[0] @ weights[0].T
-    return slopes
+        of_z = last in ("softmax", "exp")  # dh_j / dz_k is h_j (1[j = k] - h_k), or h_j where j = k: delta^(L) itself
+        h = network.forward(X) if of_z else np.ones((1, n_out), dtype)
+        weights, biases = network._trainer.parameters()
+        settings = network.sizes, network.activation, "identity" if of_z else last, OUTPUT_ITSELF, 0.0, dtype, 0.0
+        trainer = devices.trainer_class(network.device)(*settings)
+        trainer.set_parameters(weights, biases)
+        for place, j in enumerate(wanted):
+            row = np.eye(n_out, dtype=dtype)[j]
+            delta = h[:, j : j + 1] * (row - h if last == "softmax" else row)
+            slopes[:, place] = trainer.deltas(X, np.broadcast_to(delta, (m, n_out)))[0] @ weights[0].T
+    return slopes if output is None else slopes[:, 0]
 
 
 class _Scored:

@@ -1,6 +1,8 @@
 """estimate: what it counts is what there is; how near its times come is benchmarks/estimates.py's question."""
 
+import math
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -62,6 +64,31 @@ def test_a_network_is_not_changed():
     assert net._optimizer == Adam() and f"{found.epochs} epochs of 20-9-3 in float64, 500 examples" in str(found)
 
 
+def test_estimators_are_networks_with_settings():
+    X = np.random.default_rng(0).random((80, 6))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        classifier = fastmlp.MLPClassifier((9,), batch_size=16, max_iter=2, random_state=0).fit(X, np.arange(80) % 3)
+        full = fastmlp.MLPRegressor(hidden_layer_sizes=(9,), solver="lbfgs", max_iter=2, random_state=0).fit(X, X[:, 0])
+    before = [W.copy() for W in classifier.coefs_]
+    found = fastmlp.estimate(classifier, 1000, epochs=3)
+    assert (found.sizes, found.batch_size, found.dtype, found.m) == ((6, 9, 3), 16, "float64", 1000)
+    assert all(map(np.array_equal, classifier.coefs_, before))
+    assert fastmlp.estimate(full, 1000).batch_size == 1000
+    with refused("batch_size is 5", "an estimator has its own"):
+        fastmlp.estimate(classifier, 1000, 5)
+
+
+def test_a_trial_needs_little_memory():
+    """However many examples, and minibatches however large, there are to be."""
+    tracemalloc.start()
+    for size, optimizer in ((None, GradientDescent(0.1)), (10**9, SGD(0.1)), (None, LBFGS())):
+        found = fastmlp.estimate([784, 16, 10], 10**9, size, optimizer=optimizer)
+        assert found.batch_size == 10**9 and found.seconds > 10
+    assert tracemalloc.get_traced_memory()[1] < 200e6
+    tracemalloc.stop()
+
+
 def test_what_is_wrong_is_refused():
     for m in (0, -1, 1.5, True, None):
         with refused("m is", "an integer >= 1 is allowed"):
@@ -78,6 +105,11 @@ def test_what_is_wrong_is_refused():
         fastmlp.estimate([3, 2], 10, optimizer="adam")
     with refused("x_dtype is 'text'"):
         fastmlp.estimate([3, 2], 10, x_dtype="text")
+    own = fastmlp.Loss(lambda a, y: -math.log(a), lambda a, y: -1.0 / a)
+    net = fastmlp.Network([3, 2], output="identity", loss=own, random_state=0)
+    net.biases = [[-9.0, -9.0]]
+    with refused("the loss of made-up examples is not finite"):
+        fastmlp.estimate(net, 10)
     with refused("device is 'auto'; 'cpu' and 'cuda' are allowed"):
         fastmlp.estimate([3, 2], 10, device="auto")
 

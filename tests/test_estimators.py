@@ -845,6 +845,8 @@ def test_transform_is_what_the_last_hidden_layer_puts_out():
     assert pipeline.score(X, y) > 0.75
     frame = classifier.set_output(transform="pandas").transform(X)
     assert list(frame.columns) == list(classifier.get_feature_names_out()) and frame.shape == (90, 5)
+    with pytest.raises(ValueError, match="layer is 0 and set_output wants a frame; the last hidden layer is allowed"):
+        classifier.transform(X, layer=0)
     regressor = fastmlp.MLPRegressor(hidden_layer_sizes=(4,), max_iter=2, random_state=0)
     assert regressor.fit_transform(X, X[:, 0]).shape == (90, 4)
     with pytest.raises(ValueError, match="layer is 1; an integer from -1 to 0, a hidden layer, is allowed"):

@@ -17,12 +17,16 @@ import fastmlp
 from fastmlp import Activation, Loss, devices
 
 
+def logistic(z):
+    return 1.0 / (1.0 + math.exp(-z))
+
+
 def swish(z):
-    return z / (1.0 + math.exp(-z))
+    return z * logistic(z)
 
 
 def swish_slope(z):
-    return (1.0 + math.exp(-z) * (1.0 + z)) / (1.0 + math.exp(-z)) ** 2
+    return logistic(z) * (1.0 + z * (1.0 - logistic(z)))
 
 
 def erf_slope(z):
@@ -156,6 +160,83 @@ def test_parameters_with_defaults_are_numbers_from_around():
     assert_lecture(net, *data(net, 6))
 
 
+def slope_from_around(z):
+    return SLOPE * helper(z)
+
+
+def helper(z):
+    return z
+
+
+def df_from_around(z):
+    return SLOPE * (helper(1.0) - helper(0.0))
+
+
+SLOPE = 1.0
+
+
+def test_pieces_are_as_they_were_when_they_were_made(monkeypatch):
+    """What functions take from around them may change: pieces made before do not, pieces made later are others."""
+
+    def output(piece):
+        net = fastmlp.Network([1, 1], output=piece, dtype="float64", random_state=0)
+        net.weights, net.biases = [[[1.0]]], [[0.0]]
+        return float(net.forward([[2.0]])[0, 0])
+
+    before = Activation(slope_from_around, df_from_around)
+    assert output(before) == 2.0
+    monkeypatch.setitem(globals(), "SLOPE", 3.0)
+    after = Activation(slope_from_around, df_from_around)
+    assert (output(before), output(after)) == (2.0, 6.0) and before != after
+    monkeypatch.setitem(globals(), "helper", lambda z: 5.0 * z)
+    assert output(Activation(slope_from_around, df_from_around)) == 30.0
+    assert output(types.SimpleNamespace(f=slope_from_around, df=df_from_around)) == 30.0
+    assert leaky(0.1) == leaky(0.1) != leaky(0.2) and hash(leaky(0.1)) == hash(leaky(0.1))
+
+
+@pytest.mark.parametrize(
+    "f, df",
+    [
+        (lambda z: np.clip(z, -1.0, 1.0), lambda z: float(abs(z) < 1)),
+        (lambda z: np.where(z > 0, z, 0.01 * z), lambda z: np.where(z > 0, 1.0, 0.01)),
+        (lambda z: np.square(z) * np.sign(z), lambda z: 2 * abs(z)),
+        (lambda z: max(0, z) ** 2, lambda z: 2 * np.maximum(z, 0)),
+        (lambda z: np.arctan(+z), lambda z: np.reciprocal(1 + z * z)),
+        (lambda z: np.log1p(np.exp(-abs(z))) + max(z, 0.0), lambda z: 1 / (1 + np.exp(-z))),
+        (lambda z: z / (1 + abs(z)), lambda z: (1 + abs(z)) ** -2),
+    ],
+    ids=["clip", "where", "square", "max of an int", "arctan", "softplus", "softsign"],
+)
+def test_functions_as_people_write_them(f, df):
+    net = network([3, 6, 2], activation=Activation(f, df), dtype="float64")
+    assert_lecture(net, *data(net, 9))
+
+
+def test_far_from_zero():
+    """Beyond what the check looks at, in float32: no NaN where the formulas have none."""
+    net = fastmlp.Network([1, 1], output=SWISH, random_state=0)
+    net.weights, net.biases = [[[1.0]]], [[0.0]]
+    X = np.array([[-1000.0], [-100.0], [100.0], [1000.0]])
+    assert net.forward(X).ravel().tolist() == [0.0, 0.0, 100.0, 1000.0]
+    assert np.isfinite(net.deltas(X, np.zeros((4, 1)))[0]).all()
+
+
+def test_rows_without_weight_have_no_part_in_it():
+    """Not even an infinite loss."""
+    loss = Loss(lambda a, y: -math.log(a), lambda a, y: -1.0 / a)
+    for device in ("cpu",) if devices.cuda_problem() is not None else ("cpu", "cuda"):
+        net = fastmlp.Network([1, 1], output="identity", loss=loss, dtype="float64", device=device, random_state=0)
+        net.weights, net.biases = [[[1.0]]], [[0.0]]
+        J = net.objective([[2.0], [0.0]], [[0.0], [0.0]], sample_weight=[1.0, 0.0])
+        assert J == pytest.approx(-math.log(2.0), rel=1e-12), device
+        dW, _ = net.gradients([[2.0], [0.0]], [[0.0], [0.0]], sample_weight=[1.0, 0.0])
+        assert dW[0][0, 0] == pytest.approx(-1.0, rel=1e-12), device
+
+
+def recursive(z):
+    return z if z < 1 else recursive(z - 1.0)
+
+
 def test_what_is_wrong_is_refused_when_it_is_made():
     with refused("df of the activation is not the derivative of f", "f rises by"):
         Activation(math.tanh, lambda z: 1.0 - math.tanh(z))
@@ -165,8 +246,26 @@ def test_what_is_wrong_is_refused_when_it_is_made():
         Activation(lambda z, k: z, lambda z: 1.0)
     with refused("df of the loss is", "f(a, y) and df(a, y)"):
         Loss(lambda a, y: 0.0, lambda a: 0.0)
-    with refused("are finite numbers, without a kink, nowhere from -5.93 to 5.92"):
+    with refused("f of the activation is a finite number nowhere"):
         Activation(lambda z: math.nan, lambda z: 0.0)
+    with refused("df(-5.931) of the activation is nan"):
+        Activation(lambda z: z, lambda z: math.nan)
+    with refused("f of the activation has a kink wherever it was looked at"):
+        Activation(lambda z: math.sin(3000.0 * z), lambda z: 3000.0 * math.cos(3000.0 * z))
+    with refused("gives no number", "functions of numbers are allowed"):
+        Activation(lambda z: None, lambda z: 0.0)
+    with refused("df of the activation is not the derivative of f: df(7.2) is 1"):
+        Activation(lambda z: min(max(z, 0.0), 6.5), lambda z: 1.0 if z > 0 else 0.0)
+    with refused("recursive calls itself"):
+        Activation(recursive, lambda z: 1.0)
+    with refused("f of the activation is", "poly1d", "plain functions"):
+        fastmlp.Network([2, 1], output=types.SimpleNamespace(f=np.poly1d([1, 0]), df=np.poly1d([1])))
+    with refused("name is 3"):
+        Activation(math.sin, math.cos, 3)
+    with refused("Numba cannot compile <lambda>", "'logaddexp'"):
+        fastmlp.Network([2, 1], output=Activation(lambda z: np.logaddexp(z, 0.0), logistic))
+    root = Activation(lambda z: z**0.5, lambda z: 0.5 * z**-0.5)  # complex for z < 0, where it is not compared
+    assert fastmlp.check_gradients(root)["df"] < 1e-9
 
     class Method:
         def f(self, z):
@@ -291,6 +390,10 @@ def test_estimators_take_them(tmp_path):
     assert np.array_equal(fastmlp.load(path, activation=twin.activation).predict_proba(X), twin.predict_proba(X))
     with refused("its activation is"):
         fastmlp.load(path)
+    with refused("activation is Loss('log cosh')", "fastmlp.Activation"):
+        fastmlp.MLPClassifier(activation=LOG_COSH).fit(X, y > 0)
+    with refused("loss is Activation('swish')", "fastmlp.Loss"):
+        fastmlp.MLPRegressor(SWISH).fit(X, y)
     with refused("activation", "implementing 'f' and 'df'"):
         fastmlp.MLPClassifier(activation=3).fit(X, y > 0)
     search = GridSearchCV(fastmlp.MLPClassifier((5,), max_iter=5), {"activation": ["tanh", SWISH]}, cv=2)
@@ -325,9 +428,10 @@ def test_vectors_are_used_where_they_can_be():
 import math
 import numpy as np
 from fastmlp.cpu import supplied
+from fastmlp.supplied import Plain
 
 def found(function, arguments=1):
-    return supplied.compiled_map(function, arguments, np.dtype("float32"))._pyfunc.__name__
+    return supplied.compiled_map(Plain(function), arguments, np.dtype("float32"))._pyfunc.__name__
 
 print(found(lambda z: z / (1.0 + np.exp(-z))), found(lambda z: math.erf(z)), found(lambda a, y: (a - y) ** 2, 2))
 """

@@ -195,7 +195,8 @@ def layout(sizes: tuple[int, ...], activation: str, output: str, dtype: np.dtype
         own = output if number == len(layers) - 1 else activation
         layer["activation"] = activation_code(own)
         if not isinstance(own, str):
-            layer["f"], layer["df"] = compiled_map(own.f, 1, dtype).address, compiled_map(own.df, 1, dtype).address
+            layer["f"] = compiled_map(own.plain_f, 1, dtype).address
+            layer["df"] = compiled_map(own.plain_df, 1, dtype).address
     for layer in layers:
         layer["biases"] = parameters
         parameters += layer["columns"]

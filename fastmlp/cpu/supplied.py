@@ -18,7 +18,7 @@ from fastmlp import formulas
 from fastmlp.cpu import compiling
 from fastmlp.cpu.compiling import INNER, once
 from fastmlp.cpu.vector import Vector, lanes, load, numbers_at, panel_width, store
-from fastmlp.supplied import compiled_with, plain_function
+from fastmlp.supplied import Plain
 
 
 def _of_one(function, meaning):
@@ -37,6 +37,9 @@ def _of_two(function, meaning):
         return meaning if isinstance(x, Vector) or isinstance(y, Vector) else None
 
 
+jitted = numba.njit(**INNER)
+
+
 def smaller(x, y):
     """The smaller of two numbers."""
     return formulas.where(x < y, x, y)
@@ -53,6 +56,11 @@ _of_one(math.sqrt, lambda x: formulas.square_root(x))
 _of_one(math.fabs, lambda x: abs(x))
 _of_two(min, smaller)
 _of_two(max, larger)
+
+
+@overload(operator.pos, jit_options=INNER, strict=False)
+def _vector_as_it_is(x):
+    return (lambda x: x) if isinstance(x, Vector) else None
 
 
 @overload(operator.pow, jit_options=INNER, strict=False)
@@ -109,8 +117,8 @@ def _loop(function, arguments, dtype, by_vectors):
 
 
 @once
-def compiled_map(function, arguments, dtype):
-    """The loop that calls a function of one or two numbers of a dtype.
+def compiled_map(plain: Plain, arguments, dtype):
+    """The loop that calls a plain function of one or two numbers of a dtype.
 
     Raises
     ------
@@ -120,12 +128,12 @@ def compiled_map(function, arguments, dtype):
     signature, dtype = types.void(*[types.intp] * 5), np.dtype(dtype)
     for by_vectors in (True, False):
         try:
-            kernel = compiled_with(numba.njit(**INNER), plain_function(function), dtype.type)
+            kernel = plain.compiled_with(jitted, dtype.type)
             return compiling.pointer(signature, _loop(kernel, arguments, dtype, by_vectors), kept=False)
-        except (NumbaError, NotImplementedError, RecursionError, TypeError, ValueError) as error:
+        except (NumbaError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
             problem = error
     told = [line for line in str(problem).splitlines() if line.strip() and not line.startswith(("Failed", "During"))]
     reason = told[0] if told else type(problem).__name__
     if "NRT" in reason:  # Numba's runtime, which would hold objects
         reason = "it makes objects, such as an array or an error's message; numbers alone are allowed"
-    raise ValueError(f"Numba cannot compile {getattr(function, '__name__', function)}: {reason}") from problem
+    raise ValueError(f"Numba cannot compile {plain.function.__name__}: {reason}") from problem

@@ -145,7 +145,7 @@ class Trainer(TrainerBase):
         }
         self.loss_functions = 0, 0
         if not isinstance(self.loss, str):
-            f, df = (compiled_map(function, 2, dtype) for function in (self.loss.f, self.loss.df))
+            f, df = (compiled_map(plain, 2, dtype) for plain in (self.loss.plain_f, self.loss.plain_df))
             self.loss_functions = f.address, df.address
         self._rooms = {}
         self._remembered = np.empty(0, self.dtype)
@@ -271,31 +271,39 @@ class Trainer(TrainerBase):
                 )
         return result
 
-    def forward(self, X, out: np.ndarray | None = None, check: bool = True, largest: bool = False) -> np.ndarray:
+    def forward(
+        self, X, out: np.ndarray | None = None, check: bool = True, largest: bool = False, layers: int | None = None
+    ) -> np.ndarray:
         """h_{W,b}(X) (eq. 7), in chunks of rows, into out, (m, n_out) and C-contiguous, or into a new array.
 
-        With `largest` the place of each example's largest output instead, (m,) of int64.
+        With `largest` the place of each example's largest output instead, (m,) of int64; with `layers` what the first
+        so many layers of weights make of X.
         """
         m = X.shape[0]
+        layers = len(self.layers) if layers is None else layers
         if out is None:
-            out = np.empty(m, np.int64) if largest else np.empty((m, self.sizes[-1]), self.dtype)
+            out = np.empty(m, np.int64) if largest else np.empty((m, self.sizes[layers]), self.dtype)
         if m == 0:
             return out
         # Ctrl-C waits for a call's rows
         rows = padded(max(1, int(SLICE_SECONDS / first_guess(2.0 * self.work, 1, self.dtype))), TILE_ROWS)
         for begin in range(0, m, rows):
             part = slice(begin, begin + rows) if rows < m else slice(None)
-            if self._forward(X[part], out[part], largest) and check:
+            if self._forward(X[part], out[part], largest, layers) and check:
                 raise not_finite_error(X, self.dtype, "X") or FloatingPointError("X changed while it was read")
         return out
 
-    def _forward(self, X, out: np.ndarray, largest: bool) -> bool:
+    def hidden(self, X, layer: int, check: bool = True) -> np.ndarray:
+        """a of the layer-th hidden layer, counted from 0 (eq. 7), (m, n_l)."""
+        return self.forward(X, check=check, layers=layer + 1)
+
+    def _forward(self, X, out: np.ndarray, largest: bool, layers: int) -> bool:
         """`forward` in one call; returns whether a number of X was not finite."""
         m = X.shape[0]
         with ThreadShare(self._threads(2.0 * self.work * m, 1, -(-m // TILE_ROWS))) as threads:
-            return self._forward_on(threads, X, out, largest)
+            return self._forward_on(threads, X, out, largest, layers)
 
-    def _forward_on(self, threads: int, X, out: np.ndarray, largest: bool) -> bool:
+    def _forward_on(self, threads: int, X, out: np.ndarray, largest: bool, layers: int) -> bool:
         m = X.shape[0]
         chunk = min(padded(-(-m // threads), TILE_ROWS), CHUNK_ROWS // 2)
         plan = _layout.layout(self.sizes, self.activation, self.output, self.dtype, chunk)
@@ -305,7 +313,7 @@ class Trainer(TrainerBase):
         not_finite = aligned(threads, np.int64)
         step = make_step(
             layers=plan.layers,
-            n_layers=len(plan.layers),
+            n_layers=layers,
             parameters=self.model["parameters"],
             activations=activations,
             not_finite=not_finite,

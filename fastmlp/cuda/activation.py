@@ -79,7 +79,7 @@ def make_activation(real, supplied=None):
 
         return activate, slope, keep_slope, kept_slope, kept
 
-    f, df = of_users(real, supplied.f, 1), of_users(real, supplied.df, 1)
+    f, df = of_users(real, supplied.plain_f, 1), of_users(real, supplied.plain_df, 1)
 
     @device
     def activate_supplied(activation, z):

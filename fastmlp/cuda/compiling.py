@@ -11,7 +11,7 @@ from numba import cuda
 from fastmlp import formulas
 from fastmlp.cuda import ptx
 from fastmlp.cuda.ptx import SIMULATED
-from fastmlp.supplied import compiled_with, plain_function
+from fastmlp.supplied import Plain
 
 
 def device(function):
@@ -92,9 +92,9 @@ def mathematics(real: type) -> types.SimpleNamespace:
 
 
 @functools.cache
-def of_users(real: type, function: Any, arguments: int) -> Any:
+def of_users(real: type, plain: Plain, arguments: int) -> Any:
     """A function of one or two numbers that a user has supplied, as a device function; its result is a `real`."""
-    inner = compiled_with(device, plain_function(function), real)
+    inner = plain.compiled_with(device, real)
 
     @device
     def of_one(z):

@@ -10,6 +10,7 @@ from fastmlp.backend import Arrays, EpochsBase, TrainerBase
 from fastmlp.codes import ADAM, EVALUATE, RULES, STORE, loss_code
 from fastmlp.cpu.compiling import callable_at
 from fastmlp.cpu.epoch import compiled_shuffle
+from fastmlp.cpu.supplied import compiled_map
 from fastmlp.cuda import data as _data
 from fastmlp.cuda.epoch import Supplied
 from fastmlp.cuda.launch import Launch, machine
@@ -45,6 +46,9 @@ class Trainer(TrainerBase):
         self.layout = layout(self.sizes, self.activation, self.output, self.real)
         pieces = self.activation, self.output, self.loss
         self.supplied = Supplied(*(None if isinstance(piece, str) else piece for piece in pieces))
+        for piece, arguments in zip(self.supplied, (1, 1, 2)):
+            if piece is not None:  # what the CPU cannot compile is told of now, and in few words
+                compiled_map(piece.plain_f, arguments, self.dtype), compiled_map(piece.plain_df, arguments, self.dtype)
         self._count = 0
         self._model = _data.zeros(self.layout.parameters, self.dtype)
         self._remembered: Any = None
