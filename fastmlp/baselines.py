@@ -515,7 +515,8 @@ def compare_baselines(
     Returns
     -------
     comparison : Comparison
-        Prints as a table with the verdict; see `rows`, `verdict`, `to_array`, `plot`.
+        Prints as a table with the verdict: the network earned its keep when it leads the best baseline by more than
+        one standard error. See `rows`, `verdict`, `to_array`, `plot`.
 
     Raises
     ------

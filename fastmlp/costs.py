@@ -134,6 +134,8 @@ def estimate(
     Returns
     -------
     found : Estimate
+        Printed, it is a sentence or two; `seconds` of the whole training, `memory` and `data` in bytes, `operations` an
+        epoch and more hold the same as data.
 
     Raises
     ------

@@ -29,7 +29,15 @@ FILES = {
 
 
 class FashionMNIST(NamedTuple):
-    """Images of clothes, a row each, in ten classes; classes[y] names them."""
+    """Images of clothes, a row each, in ten classes; classes[y] names them.
+
+    Parameters
+    ----------
+    X_train, X_test : ndarray of uint8, (60000, 784) and (10000, 784)
+        Grey levels, 0 ... 255, of 28 x 28 pixels, row by row.
+    y_train, y_test : ndarray of uint8, (60000,) and (10000,)
+        Their classes, 0 ... 9.
+    """
 
     X_train: np.ndarray
     y_train: np.ndarray

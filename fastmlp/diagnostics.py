@@ -196,6 +196,8 @@ def diagnose(
     Returns
     -------
     diagnosis : Diagnosis
+        Printed, it is a report; `findings` (each with subject, layer, value, message, advice), `layers` (a structured
+        array), `loss` and `baseline` hold the same as data.
 
     Raises
     ------

@@ -2,6 +2,15 @@
 
 They need matplotlib, the extra `fastmlp[plot]`. `estimator` is a fitted fastmlp.MLPClassifier or MLPRegressor, alone or
 as the last step of a Pipeline; `network` a fastmlp.Network. Blue is positive, orange-red negative.
+
+Every method returns the display, whose `figure_` is shown by `matplotlib.pyplot.show()` or saved:
+
+    >>> import os, tempfile
+    >>> import fastmlp
+    >>> display = fastmlp.displays.NetworkDisplay.from_network(fastmlp.Network([3, 3, 1], random_state=0))
+    >>> display.figure_.savefig(os.path.join(tempfile.mkdtemp(), "network.png"))
+
+What `from_...` and the options of `plot` do not allow is a ValueError or a TypeError that names it.
 """
 
 import math

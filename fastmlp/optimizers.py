@@ -110,6 +110,7 @@ class Adam:
     beta_1, beta_2 : float in [0, 1), default=0.9, 0.999
         Decay of the means of the gradient and of its square.
     epsilon : float > 0, default=1e-8
+        Keeps the division from zero.
     weight_decay : float, default=0.0
         Decoupled (AdamW): every update also takes learning_rate * weight_decay * W from the weights (not the biases).
     max_gradient_norm : float, optional

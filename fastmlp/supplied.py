@@ -61,9 +61,9 @@ class Activation(_Piece):
     Parameters
     ----------
     f : function
-        f(z), a number for a number.
+        f(z), a number for a number: a = f(z) (eq. 7).
     df : function
-        f'(z), the derivative of f by z.
+        f'(z), the derivative of f by z: the last factor of eq. 8 and 9.
     name : str, optional
         What it is called where it is shown.
 

@@ -68,6 +68,7 @@ def warmup(dtypes: tuple[str, ...] = ("float32", "float64")) -> None:
     Parameters
     ----------
     dtypes : tuple of str, default=("float32", "float64")
+        Of the networks that are to be trained.
     """
     from fastmlp.network import Network
     from fastmlp.optimizers import SGD
