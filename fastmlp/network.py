@@ -110,6 +110,12 @@ class Network:
     random_state : None, int, numpy Generator or RandomState, default=None
         Draws the start, the order of the examples and dropout's units.
 
+    Raises
+    ------
+    ValueError
+        When an argument is none of the above, output and loss do not go together, or device is "cuda" and there is no
+        usable GPU.
+
     Examples
     --------
     >>> import numpy as np
@@ -385,7 +391,17 @@ class Network:
         return self._trainer.forward(X, out)
 
     def layers(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(z, a) of the layers 2 ... L for every row of X (eq. 7), arrays of shape (m, n_l)."""
+        """Every z and a of the network (eq. 7).
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (m, n_in)
+
+        Returns
+        -------
+        layers : list of (z, a)
+            Of the layers 2 ... L, ndarrays of shape (m, n_l): layers[0] is (z^(2), a^(2)), layers[-1][1] is h(x).
+        """
         return self._trainer.layer_outputs(inputs.as_examples(X, self._sizes[0]))
 
     def transform(self, X: Any, layer: int = -1) -> np.ndarray:
@@ -410,7 +426,18 @@ class Network:
         return self._trainer.hidden(inputs.as_examples(X, self._sizes[0]), layer)
 
     def deltas(self, X: Any, T: Any) -> list[np.ndarray]:
-        """[delta^(2), ..., delta^(L)] (eq. 8-9) for every row of X and its targets, arrays of shape (m, n_l)."""
+        """The back-propagated errors (eq. 8-9) of every example, not divided by m.
+
+        Parameters
+        ----------
+        X, T
+            As for `objective`.
+
+        Returns
+        -------
+        deltas : list of ndarray of shape (m, n_l)
+            [delta^(2), ..., delta^(L)], the derivatives of each example's loss by z.
+        """
         X, T, _ = self._data(X, T, None)
         with self._lock:
             return self._trainer.deltas(X, T)
@@ -424,13 +451,28 @@ class Network:
         T : array-like of shape (m, n_out); (m,) when n_out is 1; (m,) integer labels with a softmax output
         sample_weight : array-like of shape (m,), optional
             The mean is weighted with it.
+
+        Returns
+        -------
+        J : float
         """
         X, T, weight = self._data(X, T, sample_weight)
         with self._lock:
             return self._trainer.objective(X, T, weight)
 
     def gradients(self, X: Any, T: Any, sample_weight: Any = None) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """(dW, db), the derivatives of J: U / m + lambda W and V / m (eq. 10-13). Parameters as for `objective`."""
+        """The derivatives of J: U / m + lambda W and V / m (eq. 10-13).
+
+        Parameters
+        ----------
+        X, T, sample_weight
+            As for `objective`.
+
+        Returns
+        -------
+        dW, db : list of ndarray, (n_in, n_out) and (n_out,) each
+            In the order of `weights` and `biases`; eq. 12-13 are W - alpha dW and b - alpha db.
+        """
         X, T, weight = self._data(X, T, sample_weight)
         with self._lock:
             return self._trainer.gradients(X, T, weight)[1:]
@@ -510,6 +552,7 @@ class Network:
             Examples in a minibatch, for SGD and Adam: min(200, m) when not given. The last one may be smaller; its
             gradient is the mean over its own examples.
         epochs : int >= 0, default=10
+            Passes at most; of LBFGS, iterations.
         shuffle : bool, default=True
             Whether SGD and Adam take the examples in a new random order every epoch.
         tol : float >= 0, optional

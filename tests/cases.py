@@ -102,13 +102,14 @@ def refused(*fragments):
     assert not missing, f"{missing} not in {message!r}"
 
 
-def run_python(*arguments, **environment):
+def run_python(*arguments, timeout=300, **environment):
     """The standard output of a fresh Python that finds this package; fails with its errors if it exits with any.
 
     So it does when it hangs.
     """
     path = [str(pathlib.Path(fastmlp.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), **environment}
-    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout

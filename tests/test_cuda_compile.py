@@ -25,7 +25,7 @@ def reports():
     with ThreadPoolExecutor(2) as pool:  # chips with asynchronous copies, and one without
 
         def compiled(chips):
-            return json.loads(run_python(HERE / "compile_cuda.py", *chips, NUMBA_ENABLE_CUDASIM="0"))
+            return json.loads(run_python(HERE / "compile_cuda.py", *chips, timeout=900, NUMBA_ENABLE_CUDASIM="0"))
 
         first, second = pool.map(compiled, (CHIPS[:1], CHIPS[1:]))
     return first | second

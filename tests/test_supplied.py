@@ -223,7 +223,7 @@ def test_far_from_zero():
 
 def test_rows_without_weight_have_no_part_in_it():
     """Not even an infinite loss."""
-    loss = Loss(lambda a, y: -math.log(a), lambda a, y: -1.0 / a)
+    loss = Loss(lambda a, y: -math.log(a) if a > 0.0 else math.inf, lambda a, y: -1.0 / a if a > 0.0 else math.inf)
     for device in ("cpu",) if devices.cuda_problem() is not None else ("cpu", "cuda"):
         net = fastmlp.Network([1, 1], output="identity", loss=loss, dtype="float64", device=device, random_state=0)
         net.weights, net.biases = [[[1.0]]], [[0.0]]

@@ -89,9 +89,10 @@ def output_delta(layer, step, A, D, work, r, rows):
                 else:
                     each = squared_error(x, y)
                     error = output_error(x, y)
-                # padding may be no number at all, with what users supply
-                total = total + where(factor > 0.0, each * factor, 0.0)
-                store(D, a + i * P + v, where(factor > 0.0, error * factor, 0.0))
+                # padding, and what has no weight, may be no number at all with what users supply
+                counts = abs(factor) > 0.0
+                total = total + where(counts, each * factor, 0.0)
+                store(D, a + i * P + v, where(counts, error * factor, 0.0))
         if not of_z:
             multiply_derivative(layer.activation, A, D, work.slopes, a, vectors, rows, 1.0)
     return lane_sum(total)
@@ -127,7 +128,7 @@ def softmax_delta(layer, step, A, D, work, r, rows):
             surprise = step.lowest_loss
         elif surprise > step.highest_loss:
             surprise = step.highest_loss
-        if row_weights[i] > 0.0:
+        if row_weights[i] != 0.0:
             loss += surprise * row_weights[i]
         for p in range(layer.out_panels):
             a = layer.a_out + p * layer.stride + i * P

@@ -119,8 +119,8 @@ def make_output(real: type, shape: Shape, supplied: Any = None, supplied_loss: A
                     loss += other_loss(a_j, y)
                     error = other_error(a_j, y) * slope(layer.activation, z_j, a_j)
                 if there:
-                    room[d + j] = error * weight if weight > zero else zero
-        mine = float(loss) * float(weight) if weight > zero else 0.0
+                    room[d + j] = error * weight if weight != zero else zero
+        mine = float(loss) * float(weight) if weight != zero else 0.0
         if step.has_offsets and there and lane == 0:
             begin = chunk[MINIBATCH] * step.batch_size + chunk[OFFSET]
             mine += work.weights[step.offsets + example_at(work, begin + r)] * float(weight)
