@@ -21,6 +21,8 @@ LARGE_INPUT = 3.0  # of a mean or a standard deviation: LeCun et al. (1998, "Eff
 LARGE_TARGET = 10.0  # the same of a linear output's targets, which biases can follow
 SMALL_INPUT = 0.05  # standard deviation of the feature that varies most
 ONE_SIDED = 2.0  # mean over standard deviation, of the middle feature: units' z are then shifted more than spread
+DIVERGED = 100.0  # times the loss of the best constant, and the usual weights
+FEW_EXAMPLES = 20  # on fewer many a healthy unit is at rest
 DEAD_SHARE = 0.4  # of a layer's units (Karpathy, CS231n); a quarter are in many a healthy ReLU network
 STEEPEST = {"logistic": 0.25, "tanh": 1.0}  # their largest f'
 SATURATED_SLOPE = 0.05  # of the largest f'; Glorot and Bengio (2010, section 3) watch |a| near 1 in the same way
@@ -158,6 +160,7 @@ class _Case:
         else:
             self.targets = np.asarray(self.T, np.float64)
         self.loss = _loss(network, self.X, self.T)
+        self.finite = math.isfinite(self.loss) and all(np.isfinite(part).all() for pair in self.passed for part in pair)
         self.baseline = _baseline(network, self.X, self.T, self.targets)
         known = math.isfinite(self.baseline) and self.baseline > 0
         self.scale = self.baseline if known else abs(self.loss) or 1.0
@@ -208,7 +211,8 @@ def diagnose(
 
     Notes
     -----
-    Looked for are, in the order of the findings: targets out of the output's range, units that are all equal, a
+    Looked for are, in the order of the findings: numbers that are not finite, or as large as divergence leaves them;
+    targets out of the output's range, units that are all equal, a
     learning rate too high, inputs and targets that are not scaled, exploding and vanishing delta (eq. 9), dead and
     saturated units, updates too large or too small for the weights, a learning rate too low, predictions of one class
     only, underfitting and overfitting. The low rate, the one class and underfitting are for models that have been
@@ -238,7 +242,8 @@ def diagnose(
         model, X, T, history, optimizer, batch_size, validation
     )
     layers = _layers(case)
-    checks = (
+    checks: tuple[Iterator[Finding], ...] = (
+        _out_of_bounds(case),
         _targets_out_of_range(case),
         _equal_units(case),
         _learning_rate_too_high(case),
@@ -252,6 +257,8 @@ def diagnose(
         _underfitting(case),
         _overfitting(case),
     )
+    if not case.finite:  # of numbers that are none, nothing else can be said
+        checks = _out_of_bounds(case), _targets_out_of_range(case), _unscaled_inputs(case), _unscaled_targets(case)
     findings = [finding for check in checks for finding in check]
     title = repr(model) if isinstance(model, Network) else f"{type(model).__name__}, {case.network!r}"
     return Diagnosis(layers, findings, case.loss, case.baseline, case.X.shape[0], title)
@@ -470,6 +477,33 @@ def _targets_out_of_range(case: _Case) -> Iterator[Finding]:
         )
 
 
+def _out_of_bounds(case: _Case) -> Iterator[Finding]:
+    start = "start anew, with a lower learning rate, scaled inputs and targets, max_gradient_norm"
+    if not case.finite:
+        there = [l for l, (z, a) in enumerate(case.passed) if not (np.isfinite(z).all() and np.isfinite(a).all())]
+        layer = there[0] + 2 if there else len(case.passed) + 1
+        wrong = ~np.isfinite(case.passed[layer - 2][0]).all(axis=1)
+        yield Finding(
+            "not finite",
+            layer,
+            float(wrong.sum()) if there else case.loss,
+            f"z is infinite or no number on {wrong.sum()} of {len(wrong)} examples" if there else f"J is {case.loss}",
+            f"weights so large are no start: {start}",
+        )
+        return
+    sizes = case.network.sizes
+    grown = [_rms(W) / math.sqrt(2 / sum(shape)) for W, shape in zip(case.network.weights, zip(sizes, sizes[1:]))]
+    if case.loss > DIVERGED * case.scale and max(grown) > DIVERGED:
+        yield Finding(
+            "diverged",
+            int(np.argmax(grown)) + 2,
+            case.loss / case.scale,
+            f"the loss is {case.loss:.3g}, {case.loss / case.scale:.3g} times that of the best constant prediction; "
+            f"the weights are {max(grown):.3g} times as large as at init='glorot'",
+            f"a learning rate too high has left them: {start}",
+        )
+
+
 def _equal(columns: np.ndarray) -> bool:
     return bool(np.abs(columns - columns[:, :1]).max() <= NEAR_MOST * np.abs(columns).max())
 
@@ -517,8 +551,8 @@ def _learning_rate_too_high(case: _Case) -> Iterator[Finding]:
             subject,
             None,
             here,
-            f"training on from here, from {case.loss:.3g}, with the rate {case.rate:.3g} {seen}, with a tenth of it "
-            f"(or not at all) it is {lower:.3g}",
+            f"training on from here, from {case.loss:.3g}, with the rate {case.rate:.3g} {seen}; a tenth of the rate, "
+            f"or none, leaves it at {lower:.3g}",
             f"{LOWER}; max_gradient_norm",
         )
 
@@ -628,7 +662,7 @@ def _idle_units(case: _Case, layers: np.ndarray) -> Iterator[Finding]:
     network = case.network
     for l, (row, (z, a)) in enumerate(zip(layers, case.passed)):
         units, share = int(row["units"]), float(row["dead"])
-        if share >= DEAD_SHARE:
+        if share >= DEAD_SHARE and len(a) >= FEW_EXAMPLES:
             yield Finding(
                 "dead units",
                 l + 2,
@@ -753,8 +787,8 @@ def _underfitting(case: _Case) -> Iterator[Finding]:
             "underfitting",
             None,
             share,
-            f"the loss on what it is trained on is {case.loss:.3g}, {share:.2g} times that of the best constant "
-            f"prediction, {case.baseline:.3g}",
+            f"the loss on what it is trained on is {case.loss:.3g}, that of the best constant prediction "
+            f"{case.baseline:.3g}",
             "the findings above, longer training, more units, less l2 and dropout; or X says little about T",
         )
     elif share > UNFINISHED and fall:

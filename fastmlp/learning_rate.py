@@ -53,6 +53,8 @@ class LearningRateRange:
         else:
             found = f"A learning rate of {self.suggestion:.2g} is suggested: the loss is lowest"
             found += f", {self.smoothed[FIRST:].min():.3g}, at {BELOW * self.suggestion:.2g}"
+            if self.diverged_at is None and self.smoothed.argmin() == len(self.smoothed) - 1:
+                found += ", the highest rate, so that a higher one may do better"
         tried = f"{len(self.learning_rates)} rates"
         if len(self.learning_rates) > 0:
             tried += f" from {self.learning_rates[0]:.2g} to {self.learning_rates[-1]:.2g}"

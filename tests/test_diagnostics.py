@@ -346,6 +346,28 @@ def test_estimator_that_overfits():
     assert finding(found, "overfitting").value > 0.2 and np.isnan(found.layers["update_ratio"]).all()
 
 
+def test_diverged(digits):
+    """What divergence leaves: weights and a loss that are huge, or no longer numbers; nothing else is said of these."""
+    X, y = digits
+    Z, net = (X - X.mean(axis=0)) / (X.std(axis=0) + 1e-3), classifier((32,))
+    with pytest.raises(fastmlp.DivergenceError):
+        net.train(Z, y, optimizer=fastmlp.SGD(10.0), epochs=10)
+    found = fastmlp.diagnose(net, Z, y)
+    assert subjects(found)[0] == "diverged" and found.findings[0].value > 1e6
+    net = classifier((32,))
+    net.weights = [W * 1e38 for W in net.weights]
+    found = fastmlp.diagnose(net, X, y)
+    assert subjects(found) == ["not finite"] and found.findings[0].layer == 2
+    assert found.findings[0].value == 5 and "Nothing found wrong" not in str(found)
+
+
+def test_few_examples_say_nothing_of_dead_units():
+    X, T = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
+    for seed in range(20):
+        net = fastmlp.Network([2, 4, 1], activation="relu", init="he", loss="log_loss", random_state=seed)
+        assert "dead units" not in subjects(fastmlp.diagnose(net, X, T))
+
+
 def test_many_examples_are_sampled(monkeypatch, digits):
     monkeypatch.setattr(diagnostics, "EXAMPLES", 100)
     X, y = digits

@@ -112,6 +112,20 @@ def test_step():
         fastmlp.check_gradients(net, X, T, step=0)
 
 
+def test_some_entries(monkeypatch):
+    """Of each array as many as are asked for; with all of them the numbers are those of the whole check."""
+    net = network([30, 20, 3], activation="tanh")
+    X, T = data(net, 20)
+    seen, objective = [], fastmlp.Network.objective
+    monkeypatch.setattr(fastmlp.Network, "objective", lambda *given: seen.append(1) or objective(*given))
+    some = fastmlp.check_gradients(net, X, T, entries=5)
+    assert len(seen) == 4 * (5 + 5 + 5 + 3) and max(some.values()) < 1e-6
+    assert fastmlp.check_gradients(net, X, T, entries=1000) == fastmlp.check_gradients(net, X, T)
+    for entries in (0, 1.5, True):
+        with refused("entries is", "None or an integer >= 1"):
+            fastmlp.check_gradients(net, X, T, entries=entries)
+
+
 def test_what_is_no_network_is_refused():
     with pytest.raises(TypeError, match="network is int; a Network, an Activation or a Loss is allowed"):
         fastmlp.check_gradients(3, np.ones((2, 2)), np.ones((2, 1)))

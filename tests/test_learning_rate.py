@@ -142,6 +142,16 @@ def test_negative_losses():
     assert found.suggestion == found.learning_rates[found.smoothed.argmin()] / 10
 
 
+def test_a_loss_that_falls_to_the_end():
+    """The lowest loss at the highest rate is where the test ended, not where training is about to diverge."""
+    X = np.random.default_rng(0).random((200, 3))
+    net = fastmlp.Network([3, 1], output="identity", dtype="float64", random_state=0)
+    found = fastmlp.find_learning_rate(net, X, X[:, 0] + 5.0, optimizer=fastmlp.SGD(0.1), highest=1e-2)
+    assert found.suggestion == pytest.approx(1e-3) and "a higher one may do better" in repr(found)
+    further = fastmlp.find_learning_rate(net, X, X[:, 0] + 5.0, optimizer=fastmlp.SGD(0.1), highest=10.0)
+    assert 1e-2 < further.suggestion < 1 and "a higher one" not in repr(further)
+
+
 def test_nothing_learned():
     """Where all rates are too low only chance lowers the loss, and nothing is suggested."""
     net = network([4, 6, 2])
