@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastmlp.conversion import nested
 from fastmlp.network import Network
 
 __all__ = ["Comparison", "Row", "compare_baselines", "compare_fitted", "fit_network"]
@@ -202,17 +203,7 @@ def _best(rows: Iterable[Row]) -> Row | None:
 
 def _last(model: Any) -> Any:
     """The estimator that a pipeline, a transformed target or a search is around."""
-    from sklearn.compose import TransformedTargetRegressor
-    from sklearn.model_selection._search import BaseSearchCV
-    from sklearn.pipeline import Pipeline
-
-    if isinstance(model, Pipeline):
-        return _last(model[-1])
-    if isinstance(model, TransformedTargetRegressor):
-        return _last(getattr(model, "regressor_", model.regressor))
-    if isinstance(model, BaseSearchCV):
-        return _last(getattr(model, "best_estimator_", model.estimator))
-    return model
+    return nested(model)[-1]
 
 
 def _with_last(model: Any, last: Any) -> Any:

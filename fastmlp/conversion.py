@@ -1,6 +1,9 @@
 """An estimator as a Network with its weights, for those who look at either."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fastmlp.network import Network
 from fastmlp.optimizers import LBFGS, SGD, Adam, GradientDescent, Optimizer
@@ -16,6 +19,77 @@ def as_estimator(model: Any) -> "MLPClassifier | MLPRegressor":
     if not isinstance(model, (MLPClassifier, MLPRegressor)):
         raise TypeError(f"model is {type(model).__name__}; a Network, an MLPClassifier or an MLPRegressor is allowed")
     return model
+
+
+def nested(model: Any) -> list[Any]:
+    """The model and what is in it, from the outside in: of a Pipeline, a TransformedTargetRegressor, a search."""
+    from sklearn.compose import TransformedTargetRegressor
+    from sklearn.model_selection._search import BaseSearchCV
+    from sklearn.pipeline import Pipeline
+
+    if isinstance(model, Pipeline):
+        return [model, *nested(model.steps[-1][1])]
+    if isinstance(model, TransformedTargetRegressor):
+        return [model, *nested(getattr(model, "regressor_", model.regressor))]
+    if isinstance(model, BaseSearchCV):
+        return [model, *nested(getattr(model, "best_estimator_", model.estimator))]
+    return [model]
+
+
+def fitted_estimator(model: Any) -> "tuple[MLPClassifier | MLPRegressor, Callable[[Any], Any]]":
+    """The fitted estimator of this package that a model is or has in it, and what makes X into what that one sees.
+
+    Parameters
+    ----------
+    model : fitted MLPClassifier or MLPRegressor
+        Alone or in a Pipeline, a TransformedTargetRegressor or a search, or several of them.
+
+    Returns
+    -------
+    estimator : MLPClassifier or MLPRegressor
+    transform : callable
+        X, as the model takes it, through the steps before the estimator; X itself where there are none.
+
+    Raises
+    ------
+    TypeError
+        When there is no such estimator.
+    NotFittedError
+        When it, or what it is in, is not fitted.
+    """
+    from sklearn.pipeline import Pipeline
+    from sklearn.utils.validation import check_is_fitted
+
+    from fastmlp.estimators import MLPClassifier, MLPRegressor
+
+    *outer, estimator = nested(model)
+    if not isinstance(estimator, (MLPClassifier, MLPRegressor)):
+        places = "alone or in a Pipeline, a TransformedTargetRegressor or a search"
+        allowed = f"a fitted fastmlp.MLPClassifier or MLPRegressor, {places}, is allowed"
+        raise TypeError(f"estimator is {type(model).__name__}; {allowed}")
+    check_is_fitted(estimator, "coefs_")
+    for around in outer:
+        for name, fitted in (("regressor", "regressor_"), ("estimator", "best_estimator_")):
+            if hasattr(around, name):  # what is in it may be fitted where it is not
+                check_is_fitted(around, fitted)
+    before = [around[:-1] for around in outer if isinstance(around, Pipeline) and len(around.steps) > 1]
+
+    def transform(X: Any) -> Any:
+        for steps in before:
+            X = steps.transform(X)
+        return X
+
+    return estimator, transform
+
+
+def seen_targets(model: Any, y: Any) -> Any:
+    """What the estimator in a fitted model sees of y: a TransformedTargetRegressor transforms it."""
+    for around in nested(model):
+        if hasattr(around, "transformer_"):
+            y = np.asarray(y)
+            seen = around.transformer_.transform(y.reshape(-1, 1) if y.ndim == 1 else y)
+            y = seen[:, 0] if seen.ndim == 2 and seen.shape[1] == 1 else seen
+    return y
 
 
 def network_of(estimator: Any, m: int) -> Network:
