@@ -10,7 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmlp import inputs
-from fastmlp.conversion import as_estimator, examples_of, network_of, optimizer_batch_size, optimizer_of
+from fastmlp.conversion import (
+    as_estimator,
+    examples_of,
+    fitted_estimator,
+    nested,
+    network_of,
+    optimizer_batch_size,
+    optimizer_of,
+    seen_targets,
+)
 from fastmlp.gradient_check import slope_of
 from fastmlp.network import Network
 from fastmlp.optimizers import LBFGS, SGD, Adam, GradientDescent, Optimizer, rule
@@ -181,7 +190,8 @@ def diagnose(
     Parameters
     ----------
     model : Network, or a fitted MLPClassifier or MLPRegressor
-        It is not changed.
+        It is not changed. An estimator may be in a Pipeline, a TransformedTargetRegressor or a search: it is looked at
+        with what it sees of X and y there.
     X : array-like or CSR matrix of shape (m, n_in)
         What it is trained on. At most 2000 of the examples, drawn with a fixed seed, are looked at.
     T : array-like, (m, n_out) or what the model is trained with
@@ -315,20 +325,21 @@ def _network_case(
 def _estimator_case(
     model: Any, X: Any, y: Any, history: Any, optimizer: Any, batch_size: Any, validation: Any
 ) -> _Case:
-    estimator: Any = as_estimator(model)
+    estimator: Any = as_estimator(nested(model)[-1] if hasattr(model, "fit") else model)
     for name, value in (("history", history), ("optimizer", optimizer), ("batch_size", batch_size)):
         if value is not None:
             raise ValueError(f"{name} is given; an estimator has its own: None is allowed")
-    from sklearn.utils.validation import check_is_fitted
+    estimator, transform = fitted_estimator(model)
 
-    check_is_fitted(estimator, "coefs_")
+    def seen(X: Any, y: Any) -> tuple[Any, Any]:
+        return examples_of(estimator, transform(X), seen_targets(model, y))
 
-    X, T = examples_of(estimator, X, y)
+    X, T = seen(X, y)
     rows = X.shape[0]
     network = network_of(estimator, rows)
     X, T, _ = network._data(X, T, None)
     if validation is not None:
-        validation = _some(*network._data(*examples_of(estimator, *_pair(validation)), None, "validation ")[:2])
+        validation = _some(*network._data(*seen(*_pair(validation)), None, "validation ")[:2])
     known: dict[str, Any] = {}
     if estimator.solver != "lbfgs":
         rate = highest = float(estimator.learning_rate_init)

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from cases import data, digest, network, refused, run_python
 from scipy.special import xlogy
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import fastmlp
 from fastmlp import diagnostics
@@ -344,6 +347,22 @@ def test_estimator_that_overfits():
     model.set_params(solver="lbfgs").fit(X[:100], y[:100])
     found = fastmlp.diagnose(model, X[:100], y[:100], validation=(X[100:], y[100:]))
     assert finding(found, "overfitting").value > 0.2 and np.isnan(found.layers["update_ratio"]).all()
+
+
+def test_an_estimator_in_a_pipeline_is_looked_at_with_what_it_sees(digits):
+    """The same as alone on what the steps before make of X, and a transformer of y."""
+    X, y = digits
+    pipeline = make_pipeline(StandardScaler(), fastmlp.MLPClassifier((20,), max_iter=15, random_state=0))
+    pipeline.fit(X * 100, y)
+    alone = fastmlp.diagnose(pipeline[-1], pipeline[:-1].transform(X * 100), y)
+    found = fastmlp.diagnose(pipeline, X * 100, y)
+    assert np.array_equal(found.layers, alone.layers) and found.findings == alone.findings
+    assert "unscaled inputs" not in subjects(found)
+    target = X[:, 20] * 1e4
+    inner = fastmlp.MLPRegressor(hidden_layer_sizes=(9,), max_iter=30, random_state=0)
+    around = TransformedTargetRegressor(inner, transformer=StandardScaler()).fit(X, target)
+    found = fastmlp.diagnose(around, X, target)
+    assert found.baseline == pytest.approx(0.5, rel=1e-3) and "unscaled targets" not in subjects(found)
 
 
 def test_diverged(digits):
