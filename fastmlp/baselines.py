@@ -87,7 +87,7 @@ class Comparison:
     >>> [row.name for row in comparison][:3]
     ['most frequent class', 'linear model', 'nearest neighbours']
     >>> comparison.to_array()["score"].round(2)[:3]
-    array([0.32, 0.96, 0.96])
+    array([0.32, 0.95, 0.96])
     """
 
     rows: tuple[Row, ...]
