@@ -8,6 +8,7 @@ import dataclasses
 import html
 import itertools
 import math
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +27,8 @@ REPRESENTATION = "linear model on the representation"
 NEIGHBOURS = (1, 3, 5, 10, 20)
 FOURIER_FEATURES = 500
 LINEAR_ITERATIONS = 1000  # at most
+RIDGE_PENALTIES = tuple(10.0**power for power in range(-3, 4))
+RIDGE_ROWS = 3000  # of more the penalty is 1: choosing it decomposes a matrix of as many rows where columns are more
 
 
 # ---- what is found -------------------------------------------------------------------------------------------------
@@ -72,6 +75,8 @@ class Comparison:
         Of the network's lead over the best baseline; NaN where it is not known.
     left_out : dict of str to str
         The baselines that failed, and why.
+    notes : tuple of str
+        What else is to be known of the fits.
 
     Examples
     --------
@@ -83,7 +88,7 @@ class Comparison:
     >>> [row.name for row in comparison][:3]
     ['most frequent class', 'linear model', 'nearest neighbours']
     >>> comparison.to_array()["score"].round(2)[:3]
-    array([0.32, 0.96, 0.96])
+    array([0.32, 0.95, 0.96])
     """
 
     rows: tuple[Row, ...]
@@ -91,6 +96,7 @@ class Comparison:
     network: str
     standard_error: float
     left_out: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -111,7 +117,8 @@ class Comparison:
         """Whether the network earned its keep, in one sentence with the numbers.
 
         It did when it leads the best baseline by more than one standard error, and did not when it trails by more than
-        that; between the two it is too close to call. The times tell what it cost.
+        that; between the two it is too close to call. Of one split with `scoring`, or so few test examples that their
+        standard error is 0, no more is said than which of the two leads. The times tell what it cost.
         """
         best = self.best_baseline
         if best is None:
@@ -121,9 +128,12 @@ class Comparison:
         if not math.isfinite(lead):
             return f"There is no verdict, for {self.metric} is not a finite number on these splits."
         subject = "the network" if self.network == NETWORK else f"the {self.network}"
-        known = math.isfinite(self.standard_error)
+        known = math.isfinite(self.standard_error) and (self.standard_error > 0 or len(network.scores) > 1)
         if abs(lead) <= (self.standard_error if known else 0):
             opening = f"it is too close to call whether {subject} earned its keep"
+        elif not known:
+            opening = f"{subject} {'leads' if lead > 0 else 'trails'}, but how much of it is chance is not known"
+            opening += " (several splits tell)"
         else:
             opening = f"{subject} {'earned' if lead > 0 else 'did not earn'} its keep"
         digits = ".3f" if self.metric in ("accuracy", "R^2") else ".4g"
@@ -133,7 +143,7 @@ class Comparison:
         ratio = (network.fit_seconds + network.predict_seconds) / (best.fit_seconds + best.predict_seconds)
         return (
             f"{opening[0].upper()}{opening[1:]}: {self.metric} {network.score:{digits}} against {best.score:{digits}} "
-            f"of the {best.name} ({difference}), {splits}in {float(f'{ratio:.2g}'):g} times the time."
+            f"of the {best.name} ({difference}), {splits}{_pace(ratio)}."
         )
 
     def to_array(self) -> np.ndarray:
@@ -166,12 +176,13 @@ class Comparison:
         measure = f"test {self.metric}"
         cells: list[tuple[str, ...]] = [("", measure, "spread", "fit s", "predict s")]
         for name, _, score, spread, fit_seconds, predict_seconds in self.rows:
-            numbers = f"{score:{digits}}", f"{spread:{digits}}", f"{fit_seconds:.3f}", f"{predict_seconds:.4f}"
+            numbers = f"{score:{digits}}", f"{spread:{digits}}", _seconds(fit_seconds), _seconds(predict_seconds)
             cells.append((name, *numbers))
         return cells
 
     def _notes(self) -> list[str]:
-        return [f"note: no score of {name}: {reason}" for name, reason in self.left_out.items()]
+        left_out = (f"no score of {name}: {reason}" for name, reason in self.left_out.items())
+        return [f"note: {note}" for note in (*left_out, *self.notes)]
 
     def __str__(self) -> str:
         cells = self._cells()
@@ -192,6 +203,20 @@ class Comparison:
             lines.append(f"<tr><th>{name}</th><td>" + "</td><td>".join(numbers) + "</td></tr>")
         paragraphs = [f"<p>{html.escape(text)}</p>" for text in (*self._notes(), self.verdict)]
         return "\n".join([*lines, "</tbody>", "</table>", *paragraphs])
+
+
+def _pace(ratio: float) -> str:
+    """In words, of the network's time to the baseline's."""
+    if 0.9 < ratio < 1.1:
+        return "as fast"
+    times, word = (ratio, "slower") if ratio > 1 else (1 / ratio, "faster")
+    return f"{float(f'{times:.2g}'):g} times {word}"
+
+
+def _seconds(value: float) -> str:
+    """With three significant digits, and no exponent."""
+    value = float(f"{value:.3g}")
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}" if value > 0 else "0"
 
 
 def _best(rows: Iterable[Row]) -> Row | None:
@@ -246,14 +271,31 @@ def _random_layer(last: Any, seed: int) -> Any:
     return FunctionTransformer(_random_layers, validate=True, accept_sparse=True, kw_args=settings) if sizes else None
 
 
-def _linear(regression: bool, multilabel: bool) -> Any:
-    from sklearn.linear_model import LogisticRegression, Ridge
+def _linear(regression: bool, multilabel: bool, m: int, class_weight: Any) -> Any:
+    """A linear model to which the units of what it sees do not matter, for m examples to train on."""
+    import scipy.sparse
+    from sklearn.base import BaseEstimator, TransformerMixin
+    from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
     from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+
+    class Scaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+        """To mean 0 and variance 1; columns of a sparse matrix to a largest of 1, lest rare words dwarf the others."""
+
+        def fit(self, X: Any, y: Any = None) -> Any:
+            self.scaler_ = (MaxAbsScaler() if scipy.sparse.issparse(X) else StandardScaler()).fit(X)
+            return self
+
+        def transform(self, X: Any) -> Any:
+            return self.scaler_.transform(X)
 
     if regression:
-        return Ridge()
-    linear = LogisticRegression(max_iter=LINEAR_ITERATIONS)
-    return OneVsRestClassifier(linear) if multilabel else linear
+        return make_pipeline(Scaler(), RidgeCV(RIDGE_PENALTIES) if m <= RIDGE_ROWS else Ridge())
+    if isinstance(class_weight, str):
+        class_weight = "balanced"  # a forest's "balanced_subsample", too
+    model = LogisticRegression(max_iter=LINEAR_ITERATIONS, class_weight=None if multilabel else class_weight)
+    return make_pipeline(Scaler(), OneVsRestClassifier(model) if multilabel else model)
 
 
 def _baselines(layer: Any, regression: bool, linear: Any, m: int, scoring: Any, seed: int) -> dict[str, Any]:
@@ -262,13 +304,16 @@ def _baselines(layer: Any, regression: bool, linear: Any, m: int, scoring: Any, 
     from sklearn.kernel_approximation import RBFSampler
     from sklearn.model_selection import GridSearchCV, ShuffleSplit
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.pipeline import Pipeline, make_pipeline
 
     held_out = max(1, min(m // 3, 1000))  # few enough that choosing takes no longer than predicting
+    nearest = KNeighborsRegressor() if regression else KNeighborsClassifier()
     neighbours = GridSearchCV(
-        KNeighborsRegressor() if regression else KNeighborsClassifier(),
-        {"n_neighbors": [k for k in NEIGHBOURS if k <= max(1, m - held_out)]},
+        Pipeline([("scale", "passthrough"), ("model", nearest)]),
+        {
+            "model__n_neighbors": [k for k in NEIGHBOURS if k <= max(1, m - held_out)],
+            "scale": ["passthrough", linear[0]],  # distances depend on the units
+        },
         cv=ShuffleSplit(3, test_size=held_out, random_state=seed),
         scoring=scoring,
         error_score="raise",
@@ -282,7 +327,7 @@ def _baselines(layer: Any, regression: bool, linear: Any, m: int, scoring: Any, 
         "nearest neighbours": neighbours,
         "randomized features": make_pipeline(fourier, linear),
     }
-    return found if layer is None else found | {"random hidden layer": make_pipeline(layer, StandardScaler(), linear)}
+    return found if layer is None else found | {"random hidden layer": make_pipeline(layer, linear)}
 
 
 # ---- the comparison ------------------------------------------------------------------------------------------------
@@ -348,6 +393,33 @@ def fit_network(model: Any, X: Any, y: Any) -> Any:
             raise
 
 
+@contextlib.contextmanager
+def _collected(warned: list[Any]) -> Iterator[None]:
+    """Put the ConvergenceWarnings of what runs inside into a list; others are shown as they come."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ConvergenceWarning)
+        show = warnings.showwarning
+
+        def sort(message: Any, category: type[Warning], *place: Any, **to: Any) -> None:
+            if issubclass(category, ConvergenceWarning):
+                warned.append(message)
+            else:
+                show(message, category, *place, **to)
+
+        warnings.showwarning = sort
+        yield
+
+
+def _not_ended(last: Any) -> str:
+    """A note on the estimator whose fit had not converged."""
+    if not hasattr(last, "hidden_layer_sizes"):
+        return f"the fit of the {type(last).__name__} had not converged"
+    unit = "iterations" if getattr(last, "solver", None) == "lbfgs" else "epochs"
+    return f"the network's training had not ended after max_iter={last.max_iter} {unit}"
+
+
 def _measure(name: str, models: Iterable[Any], splits: Iterable[_Split], metric: _Metric) -> _Measured:
     """Fit one model a split, predict and score."""
     scores: list[float] = []
@@ -410,7 +482,9 @@ def _check_estimator(estimator: Any, representation: bool) -> None:
         )
 
 
-def _make_splits(X: Any, y: Any, cv: Any, test: Any, classifier: bool, seed: int) -> Callable[[], Iterator[_Split]]:
+def _make_splits(
+    X: Any, y: Any, cv: Any, test: Any, classifier: bool, metric: str, seed: int
+) -> Callable[[], Iterator[_Split]]:
     """A function that goes through the splits, the same each time it is called."""
     from sklearn.model_selection import check_cv
     from sklearn.utils import _safe_indexing, indexable
@@ -427,12 +501,18 @@ def _make_splits(X: Any, y: Any, cv: Any, test: Any, classifier: bool, seed: int
         if len(y_test) == 0:
             raise ValueError("test has no examples; at least one is allowed")
         return lambda: iter([_Split(X, y, X_test, y_test)])
-    folds = check_cv(5 if cv is None else cv, y, classifier=classifier)
-    if cv is None or isinstance(cv, Integral):
-        folds = type(folds)(folds.n_splits, shuffle=True, random_state=seed)
-    rows = list(folds.split(X, y))
+    cv = 5 if cv is None else cv
+    try:
+        folds = check_cv(cv, y, classifier=classifier)
+        if isinstance(cv, Integral):
+            folds = type(folds)(folds.n_splits, shuffle=True, random_state=seed)
+        rows = list(folds.split(X, y))
+    except ValueError as error:
+        raise ValueError(f"cv is {cv!r}, by which {len(y)} examples cannot be split: {error}") from None
     if not rows:
         raise ValueError("cv has no splits; at least one is allowed")
+    if metric in ("R^2", "r2") and any(np.size(test) < 2 for _, test in rows if np.asarray(test).dtype != bool):
+        raise ValueError(f"cv is {cv!r}, by which a fold has one example to test on; R^2 needs two or more")
 
     def splits() -> Iterator[_Split]:
         for parts in rows:
@@ -474,11 +554,11 @@ def compare_baselines(
     """Compare a network with simpler models on the same splits, and say whether it earned its keep.
 
     The baselines, from the simplest on: the most frequent class (the mean of the target); a linear model (logistic
-    regression, ridge regression); nearest neighbours, of which 1, 3, 5, 10 or 20 by validation within the examples
-    to train on; randomized features, 500 random Fourier features (Rahimi and Recht, Random features for
-    large-scale kernel machines, 2007) before a linear model; a random hidden layer, the hidden layers of the network's
-    own shape with random weights as training starts from, before a linear model on what they put out, scaled: the
-    network with only its last layer trained.
+    regression, ridge regression); nearest neighbours, of which 1, 3, 5, 10 or 20, and whether by distances in X scaled
+    or as it is, by validation within the examples to train on; randomized features, 500 random Fourier features (Rahimi
+    and Recht, Random features for large-scale kernel machines, 2007) before a linear model; a random hidden layer, the
+    hidden layers of the network's own shape with random weights as training starts from, before a linear model on what
+    they put out: the network with only its last layer trained.
 
     Parameters
     ----------
@@ -518,7 +598,17 @@ def compare_baselines(
 
     Notes
     -----
-    Kernels are compiled before the clock runs. The linear models' warnings that they have not converged are not shown.
+    Every linear model scales what it sees, for its penalty depends on the units: columns to mean 0 and variance 1,
+    those of a sparse matrix to a largest absolute value of 1. The penalty is 1; ridge regression chooses it from 0.001
+    to 1000 by leave-one-out validation where there are no more than 3000 examples to train on. The Fourier features are
+    of X as it is, whose overall variance sets their width, and the random hidden layer sees X as it is, as the network
+    does: where the columns have different units, a StandardScaler belongs before the network, in a Pipeline.
+
+    The network's class_weight is the linear models', too, but for several labels a row; the neighbours take none. There
+    is no sample_weight, for not all of the models take one.
+
+    Kernels are compiled before the clock runs. That the network's training had not converged is noted under the table
+    in place of warnings; the linear models' warnings of it are not shown.
 
     Examples
     --------
@@ -542,7 +632,7 @@ def compare_baselines(
     metric = _Metric(estimator, scoring, regression)
     drawn = check_random_state(random_state)
     seed = int(random_state if isinstance(random_state, Integral) else drawn.randint(2**31 - 1))
-    splits = _make_splits(X, y, cv, test, not regression, seed)
+    splits = _make_splits(X, y, cv, test, not regression, metric.name, seed)
     last = _last(estimator)
     layer = _random_layer(last, seed)
     with warnings.catch_warnings():
@@ -550,8 +640,11 @@ def compare_baselines(
         _warm_up(estimator, layer, next(splits()))
 
     name = NETWORK if hasattr(last, "hidden_layer_sizes") else type(last).__name__
-    network = _measure(name, (clone(estimator) for _ in itertools.count()), splits(), metric)
-    linear = _linear(regression, not regression and type_of_target(y) == "multilabel-indicator")
+    not_converged: list[Any] = []
+    with _collected(not_converged):
+        network = _measure(name, (clone(estimator) for _ in itertools.count()), splits(), metric)
+    multilabel = not regression and type_of_target(y) == "multilabel-indicator"
+    linear = _linear(regression, multilabel, network.n_train, getattr(last, "class_weight", None))
     found, left_out = [], {}
     for simpler, model in _baselines(layer, regression, linear, network.n_train, scoring, seed).items():
         models = (_with_last(estimator, model) for _ in itertools.count())
@@ -560,7 +653,8 @@ def compare_baselines(
                 warnings.simplefilter("ignore")
                 found.append(_measure(simpler, models, splits(), metric))
         except Exception as error:  # the others stand, whatever this one makes of the data
-            left_out[simpler] = " ".join(str(error).split()) or type(error).__name__
+            reason = re.sub(r"np\.\w+\((.*?)\)", r"\1", " ".join(str(error).split()))  # np.float64(0.0) is 0.0
+            left_out[simpler] = reason or type(error).__name__
     rows = [measured.row for measured in found]
     best = _best(rows)
     standard_error = math.nan
@@ -572,7 +666,8 @@ def compare_baselines(
             warnings.simplefilter("ignore")
             row = _measure(REPRESENTATION, learned, splits(), metric).row
         rows.append(row._replace(fit_seconds=row.fit_seconds + network.row.fit_seconds))
-    return Comparison((*rows, network.row), metric.name, name, standard_error, left_out)
+    notes = (_not_ended(_last(network.models[0])),) if not_converged else ()
+    return Comparison((*rows, network.row), metric.name, name, standard_error, left_out, notes)
 
 
 def compare_fitted(
