@@ -1606,7 +1606,7 @@ class SaliencyDisplay:
             self.image_ = _mosaic(self.axes_[-1], shown.reshape(n, *shape), labels[:n], n, **(style | kwargs))
             if colorbar:
                 label = "saliency,\nof its largest"
-                self.axes_[0].figure.colorbar(self.image_, ax=list(self.axes_), label=label)
+                self.axes_[0].figure.colorbar(self.image_, ax=list(self.axes_), label=label, panchor=False)
         self.figure_ = self.axes_[0].figure
         return self
 
@@ -1722,7 +1722,7 @@ class BaselineDisplay:
             place = (row.score, y)
             if narrow:
                 at_left = {"xycoords": ("axes fraction", "data"), "ha": "left", "fontsize": 7}
-                left.annotate(f"{row.name}: {row.score:.3f}", (0.0, y), **(text | at_left | {"xytext": (2, 4)}))
+                left.annotate(f"{row.name}: {row.score:.3f}", (0.0, y), **(text | at_left | {"xytext": (2, 5)}))
             if far and row is worst:
                 left.plot(low, y, "<", color=color, clip_on=False)
                 place, text = (low, y), text | {"xytext": (8, 0), "ha": "left", "va": "center"}
