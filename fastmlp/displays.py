@@ -15,7 +15,7 @@ import numpy as np
 
 from fastmlp import formulas
 from fastmlp.conversion import examples_of, fitted_estimator, nested, network_of, seen_targets
-from fastmlp.inputs import as_hidden_layer
+from fastmlp.inputs import as_examples, as_hidden_layer
 from fastmlp.network import HIDDEN_ACTIVATIONS, Network
 from fastmlp.training import History
 
@@ -135,11 +135,13 @@ def _seen(estimator: Any, X: Any = None) -> tuple[Network, Any, dict[str, list[s
 
 
 def _one_column(y: Any) -> Any:
-    """Labels of shape (m,), or numbers of the classes of one-hot targets."""
+    """Labels of shape (m,), of one-hot targets the numbers of the classes; other y as it is."""
     y = None if y is None else np.asarray(y)
-    if y is not None and y.ndim == 2:
-        return y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
-    return y
+    if y is None or y.ndim != 2:
+        return y
+    if y.shape[1] == 1:
+        return y[:, 0]
+    return y.argmax(axis=1) if np.all(np.count_nonzero(y, axis=1) == 1) else y
 
 
 def _class_numbers(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -256,7 +258,7 @@ class LossCurveDisplay:
 
         Parameters
         ----------
-        estimator : fitted MLPClassifier or MLPRegressor, or Pipeline that ends in one
+        estimator : fitted MLPClassifier or MLPRegressor, or model that has one in it
         ax, **kwargs
             Those of `plot`.
 
@@ -471,7 +473,7 @@ class GradientFlowDisplay:
 
         Parameters
         ----------
-        estimator : fitted MLPClassifier or MLPRegressor, or Pipeline that ends in one
+        estimator : fitted MLPClassifier or MLPRegressor, or model that has one in it
             All examples count alike, whatever its class_weight; outputs are summed over, as in its training, of whose
             loss scikit-learn shows the mean over them.
         X : array-like of shape (m, n_features)
@@ -600,7 +602,7 @@ class ActivationDisplay:
         ----------
         ax : matplotlib Axes or array of them, optional
             A panel for each activation, or the place in which panels are made; a new figure when not given. Narrow
-            panels are without formulas.
+            panels are without formulas; best is a figure with layout="constrained".
         z_range : (float, float), default=(-4.0, 4.0)
         n_points : int >= 2, default=401
             Values of z.
@@ -1264,7 +1266,9 @@ class DecisionSurfaceDisplay:
         h = h[:, 0] if h.shape[1] == 1 else h
         response = h.reshape(len(x1), len(x0), *h.shape[1:])
         names = list(map(str, X.columns)) if hasattr(X, "columns") else None
-        examples = {"X": np.asarray(X), "y": _one_column(y), "feature_names": names}
+        y = _one_column(y)
+        y = y.argmax(axis=1) if y is not None and y.ndim == 2 else y  # probabilities, or targets of -1 and 1
+        examples = {"X": np.asarray(X), "y": y, "feature_names": names}
         return cls(x0, x1, response, level=level, **examples).plot(ax, **kwargs)
 
     @classmethod
@@ -1283,7 +1287,7 @@ class DecisionSurfaceDisplay:
 
         Parameters
         ----------
-        estimator : fitted MLPClassifier or MLPRegressor, or Pipeline that ends in one
+        estimator : fitted MLPClassifier or MLPRegressor, or model that has one in it
             Of two features and one target.
         X : array-like or frame of shape (m, 2)
         y : array-like of shape (m,), optional
@@ -1291,6 +1295,7 @@ class DecisionSurfaceDisplay:
             As for `from_network`.
         """
         last, _ = fitted_estimator(estimator)
+        y = _one_column(y)
         x0, x1, grid = cls._grid(X, resolution, margin)
         names = None
         if hasattr(X, "columns"):
@@ -1303,7 +1308,7 @@ class DecisionSurfaceDisplay:
             response, level = estimator.predict_proba(grid), 0.5
             if last.out_activation_ == "logistic" and len(last.intercepts_[-1]) == 1:
                 response = response[:, -1]
-            y = None if y is None else _class_numbers(np.asarray(y), classes)
+            y = None if y is None else _class_numbers(y, classes)
         if response.ndim == 2 and (classes is None or last.out_activation_ == "logistic"):
             raise ValueError(f"the estimator has {response.shape[1]} targets; 1 is allowed")
         response = response.reshape(len(x1), len(x0), *response.shape[1:])
@@ -1517,7 +1522,7 @@ class SaliencyDisplay:
         import fastmlp
 
         n_out = _network(network).sizes[-1]
-        X = X if hasattr(X, "shape") else np.asarray(X)
+        X = as_examples(X, network.sizes[0])
         m, n = X.shape[0], _whole("n_examples", kwargs.get("n_examples", N_IMAGES), 1)
         if outputs is not None:
             outputs = cls._chosen(outputs, m, n_out)
@@ -1555,7 +1560,8 @@ class SaliencyDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or array of them, optional
-            A new figure's when not given. Two rows of images are made within it.
+            A new figure's when not given. Two rows of images are made within it, best in a figure with
+            layout="constrained".
         n_examples : int >= 1, default=8
             Images at most, each divided by its largest size: the saliency of an output that is nearly certain is small
             all over. Bars are the mean size over all examples; of a single one its signed saliency.
@@ -1679,7 +1685,8 @@ class BaselineDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or two of them, optional
-            A new figure's when not given, above which the verdict is written. Two panels are made within one.
+            A new figure's when not given, above which the verdict is written. Two panels are made within one,
+            best in a figure with layout="constrained".
         **kwargs
             For the scores (`Axes.errorbar`).
 

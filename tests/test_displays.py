@@ -354,6 +354,8 @@ def test_unit_activations_take_one_hot_targets():
     display = displays.UnitActivationsDisplay.from_network(net, X, np.eye(3)[y], kind="classes")
     a = net.transform(X)
     np.testing.assert_allclose(display.image_.get_array(), [a[y == k].mean(axis=0) for k in range(3)])
+    with pytest.raises(ValueError, match=r"y has shape \(6, 3\); \(6,\) is allowed"):
+        displays.UnitActivationsDisplay.from_network(net, X, np.ones((6, 3)))
 
 
 def test_unit_activations_of_estimators(pipeline, classifier):
@@ -530,6 +532,8 @@ def test_surface_of_estimators(pipeline, classifier):
     regressor = fastmlp.MLPRegressor(hidden_layer_sizes=(3,), solver="lbfgs", max_iter=5, random_state=0)
     display = displays.DecisionSurfaceDisplay.from_estimator(regressor.fit(X, X[:, 0]), X, X[:, 0], resolution=9)
     assert display.level is None and display.response.shape == (9, 9)
+    display = displays.DecisionSurfaceDisplay.from_estimator(regressor, X, X[:, :1], resolution=9)
+    assert display.points_.get_array().tolist() == X[:, 0].tolist()
     with pytest.raises(ValueError, match="the estimator has 2 targets; 1 is allowed"):
         displays.DecisionSurfaceDisplay.from_estimator(regressor.fit(X, X), X)
 
@@ -674,6 +678,13 @@ def test_baselines():
     assert centers == [row.score for row in comparison.rows]
     assert left.get_xlabel() == "accuracy"
     assert display.figure_.get_suptitle().replace("\n", " ") == comparison.verdict.strip()
+
+
+def test_baselines_in_narrow_axes():
+    """Names and scores stand above the points, and the verdict, which would lie on the neighbours, is left out."""
+    left, _ = displays.BaselineDisplay(compared()).plot(plt.subplots(3, 3, figsize=(9, 7))[1][0, 0]).axes_
+    assert texts(left) == ["network: 0.920", "linear model: 0.850", "nearest neighbours: 0.910"]
+    assert left.get_title(loc="left") == "" and not any(label.get_visible() for label in left.get_yticklabels())
 
 
 def test_far_behind():
