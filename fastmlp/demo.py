@@ -82,33 +82,24 @@ def draw(
     y_test: "np.ndarray",
     predicted: "np.ndarray",
 ) -> None:
-    """Save a picture: errors of network and baselines, the objective's curve, and some digits, mistakes first."""
+    """Save a picture: network and baselines, the objective's curve, and some digits, mistakes first."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 3.8), dpi=120, layout="constrained")
-    parts: Any = figure.subfigures(1, 3, width_ratios=(1.25, 1, 1.1))
+    from fastmlp.displays import RED, BaselineDisplay, LossCurveDisplay
+
+    figure = Figure(figsize=(13, 3.8), dpi=120, layout="constrained")
+    parts: Any = figure.subfigures(1, 3, width_ratios=(1.6, 0.9, 1))
     left, middle, right = parts
-
-    axes = left.subplots()
-    rows = comparison.rows[:0:-1]  # but the first, the guess, whose bar would dwarf the others
-    errors = [100 * (1 - row.score) for row in rows]
-    colors = ["tab:blue" if row.name == comparison.network else "lightgray" for row in rows]
-    bars = axes.barh([row.name for row in rows], errors, color=colors)
-    axes.bar_label(bars, [f"{100 - error:.1f}% right" for error in errors], padding=4)
-    axes.set(title="Test error on the digits", xlabel="wrong, % (less is better)", xlim=(0, 1.6 * max(*errors, 1)))
-    axes.invert_yaxis()
-
-    axes = middle.subplots()
-    axes.semilogy(range(1, len(loss_curve) + 1), loss_curve, color="tab:blue")
-    axes.set(title="Objective while training", xlabel="epoch", ylabel="J(W, b)")
+    BaselineDisplay(comparison).plot(left.subplots())
+    left.suptitle("Accuracy on test digits, and fit time", fontsize="large")
+    LossCurveDisplay({"training": loss_curve}, loss_name="objective J(W, b)").plot(middle.subplots())
+    middle.suptitle("Objective while training", fontsize="large")
 
     order = sorted(range(len(y_test)), key=lambda i: bool(predicted[i] == y_test[i]))
     right.suptitle("Test digits as read, mistakes first", fontsize="large")
     for axes, i in zip(right.subplots(3, 5).flat, order):
         wrong = predicted[i] != y_test[i]
         axes.imshow(X_test[i].reshape(8, 8), cmap="gray_r")
-        axes.set_title(f"{predicted[i]}, not {y_test[i]}" if wrong else predicted[i], color="tab:red" if wrong else "k")
+        axes.set_title(f"{predicted[i]}, not {y_test[i]}" if wrong else predicted[i], color=RED if wrong else "k")
         axes.set_axis_off()
-    for axes in (left.axes[0], middle.axes[0]):
-        axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)

@@ -1,7 +1,8 @@
 """Pictures in scikit-learn's Display style: the constructor takes data, `plot` draws, `from_...` computes and draws.
 
 They need matplotlib, the extra `fastmlp[plot]`. `estimator` is a fitted fastmlp.MLPClassifier or MLPRegressor, alone or
-as the last step of a Pipeline; `network` a fastmlp.Network. Blue is positive, orange-red negative.
+in a Pipeline, a TransformedTargetRegressor or a search; `network` a fastmlp.Network. Blue is positive, orange-red
+negative. A given `ax` is best of a figure with layout="constrained", which makes room for all that is written.
 
 Every method returns the display, whose `figure_` is shown by `matplotlib.pyplot.show()` or saved:
 
@@ -13,16 +14,17 @@ Every method returns the display, whose `figure_` is shown by `matplotlib.pyplot
 What `from_...` and the options of `plot` do not allow is a ValueError or a TypeError that names it.
 """
 
+import contextlib
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fastmlp import formulas
-from fastmlp.conversion import examples_of, network_of
-from fastmlp.inputs import as_hidden_layer
+from fastmlp.conversion import examples_of, fitted_estimator, nested, network_of, seen_targets
+from fastmlp.inputs import as_examples, as_hidden_layer
 from fastmlp.network import HIDDEN_ACTIVATIONS, Network
 from fastmlp.training import History
 
@@ -43,6 +45,7 @@ __all__ = [
 BLUE, RED, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PALETTE = (BLUE, RED, GREEN, "#CC79A7", ORANGE, "#56B4E9", "#000000", "#F0E442", "#7F7F7F", "#8C564B")
 SMALLEST_IMAGE = 36  # inputs: fewer are a table's columns more often than an image's pixels
+N_IMAGES = 8  # examples whose saliency is drawn
 LEGIBLE = 5.0  # points: no text is smaller
 LEGIBLE_WEIGHTS = 12  # from one layer to the next, biases included: more would cover each other
 
@@ -65,8 +68,13 @@ def _one_axes(ax: Any, figsize: tuple[float, float]) -> Any:
     return _pyplot().subplots(figsize=figsize, layout="constrained")[1]
 
 
-def _many_axes(ax: Any, rows: int, columns: int, figsize: tuple[float, float], **grid: Any) -> np.ndarray:
-    """Axes in rows and columns, flat: those given, or within the axes given, or in a new figure."""
+def _many_axes(
+    ax: Any, rows: int, columns: int, figsize: tuple[float, float], room: tuple[float, float] = (0, 0), **grid: Any
+) -> np.ndarray:
+    """Axes in rows and columns, flat: those given, or within the axes given, or in a new figure.
+
+    room is what is left free at the left and the right, in points, where no layout engine makes room.
+    """
     if isinstance(ax, (list, tuple, np.ndarray)):
         found = np.asarray(ax, dtype=object).ravel()
         if len(found) != rows * columns:
@@ -74,12 +82,18 @@ def _many_axes(ax: Any, rows: int, columns: int, figsize: tuple[float, float], *
         return found
     place = _one_axes(ax, figsize)
     place.set_axis_off()
+    widths = [1.0]
+    if place.figure.get_layout_engine() is None:
+        width = _points(place)[0]
+        widths = [room[0], max(width - sum(room), 0.3 * width), room[1]]
+        grid = {"wspace": 0.3, "hspace": 0.6} | grid
+    settings = {"width_ratios": widths, "wspace": 0}
     if place.get_subplotspec() is not None:
-        inner = place.get_subplotspec().subgridspec(rows, columns, **grid)
+        outer = place.get_subplotspec().subgridspec(1, len(widths), **settings)
     else:
         x0, y0, x1, y1 = place.get_position().extents
-        inner = place.figure.add_gridspec(rows, columns, left=x0, bottom=y0, right=x1, top=y1, **grid)
-    return np.asarray(inner.subplots(squeeze=False)).ravel()
+        outer = place.figure.add_gridspec(1, len(widths), left=x0, bottom=y0, right=x1, top=y1, **settings)
+    return np.asarray(outer[len(widths) // 2].subgridspec(rows, columns, **grid).subplots(squeeze=False)).ravel()
 
 
 def _diverging(pale: bool = False) -> Any:
@@ -109,54 +123,34 @@ def _network(network: Any) -> Network:
     return network
 
 
-def _fitted(estimator: Any) -> tuple[Any, Any]:
-    """The fitted fastmlp estimator, and the steps before it in a Pipeline or None."""
+def _seen(estimator: Any, X: Any = None) -> tuple[Network, Any, dict[str, list[str] | None]]:
+    """A Network with an estimator's weights, what it sees of X, and the names of its inputs and outputs."""
     from sklearn.pipeline import Pipeline
-    from sklearn.utils.validation import check_is_fitted
-
-    from fastmlp.estimators import MLPClassifier, MLPRegressor
-
-    before, last = None, estimator
-    if isinstance(estimator, Pipeline):
-        last = estimator.steps[-1][1]
-        before = estimator[:-1] if len(estimator.steps) > 1 else None
-    if not isinstance(last, (MLPClassifier, MLPRegressor)):
-        allowed = "a fitted fastmlp.MLPClassifier or MLPRegressor, alone or as the last step of a Pipeline, is allowed"
-        raise TypeError(f"estimator is {type(estimator).__name__}; {allowed}")
-    check_is_fitted(last, "coefs_")
-    return last, before
-
-
-class _Parameters(NamedTuple):
-    """What a picture shows of a network or an estimator: its parameters, and how inputs and outputs are called."""
-
-    weights: Sequence[np.ndarray]
-    biases: Sequence[np.ndarray]
-    feature_names: list[str] | None
-    output_names: list[str] | None
-
-
-def _parameters(estimator: Any) -> _Parameters:
-    last, before = _fitted(estimator)
-    features = getattr(last, "feature_names_in_", None)
-    if features is None and before is not None and hasattr(before, "feature_names_in_"):
-        try:
-            features = before.get_feature_names_out()
-        except AttributeError:  # a step that has no names for what it makes
-            features = None
-    classes = getattr(last, "classes_", None)
-    if classes is not None:
-        classes = [f"P({name})" for name in (classes if len(last.intercepts_[-1]) > 1 else classes[-1:])]
-    return _Parameters(last.coefs_, last.intercepts_, None if features is None else list(map(str, features)), classes)
-
-
-def _inputs(estimator: Any, X: Any) -> Any:
-    """What the first layer of an estimator sees of X."""
     from sklearn.utils.validation import validate_data
 
-    last, before = _fitted(estimator)
-    X = X if before is None else before.transform(X)
-    return validate_data(last, X, reset=False, accept_sparse="csr")
+    last, transform = fitted_estimator(estimator)
+    if X is not None:
+        X = validate_data(last, transform(X), reset=False, accept_sparse="csr")
+    features = getattr(last, "feature_names_in_", None)
+    before = [around[:-1] for around in nested(estimator) if isinstance(around, Pipeline) and len(around.steps) > 1]
+    if features is None and before and hasattr(before[-1], "feature_names_in_"):
+        with contextlib.suppress(AttributeError):  # of a step that has no names for what it makes
+            features = before[-1].get_feature_names_out()
+    outputs = getattr(last, "classes_", None)
+    if outputs is not None:
+        outputs = [f"P({name})" for name in (outputs if len(last.intercepts_[-1]) > 1 else outputs[-1:])]
+    names = {"feature_names": None if features is None else list(map(str, features)), "output_names": outputs}
+    return network_of(last, 1), X, names
+
+
+def _one_column(y: Any) -> Any:
+    """Labels of shape (m,), of one-hot targets the numbers of the classes; other y as it is."""
+    y = None if y is None else np.asarray(y)
+    if y is None or y.ndim != 2:
+        return y
+    if y.shape[1] == 1:
+        return y[:, 0]
+    return y.argmax(axis=1) if np.all(np.count_nonzero(y, axis=1) == 1) else y
 
 
 def _class_numbers(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -194,20 +188,32 @@ def _mosaic(ax: Any, images: np.ndarray, labels: Sequence[str], columns: int, **
     for k, image in enumerate(images):
         top, left = (k // columns) * (height + above) + above, (k % columns) * (width + between)
         whole[top : top + height, left : left + width] = image
-    size = min(10.0, 0.75 * above * min(np.divide(_points(ax), whole.shape[::-1])))
+    points = min(np.divide(_points(ax), whole.shape[::-1]))  # a pixel
+    letters = max([len(label) for label in labels if "$" not in label], default=0)
+    wide = width * points / 0.55  # what an image has room for: letters times font size
+    size = min(10.0, 0.75 * above * points, max(wide / max(letters, 1), 7.0))
     drawn = ax.imshow(np.ma.masked_invalid(whole), **kwargs)
     for k, label in enumerate(labels):
         if size >= LEGIBLE:
             top, left = (k // columns) * (height + above) + above, (k % columns) * (width + between)
-            ax.text(left + width / 2 - 0.5, top - 0.7, label, fontsize=size, ha="center", va="bottom")
+            text = label if "$" in label else _shortened(label, int(wide / size))
+            ax.text(left + width / 2 - 0.5, top - 0.7, text, fontsize=size, ha="center", va="bottom")
     ax.set_axis_off()
     return drawn
 
 
-def _number_units(axis: Any, units: np.ndarray, points: float) -> None:
-    """Ticks that count from 1, as many as have room on an axis of so many points."""
-    at = np.arange(0, len(units), math.ceil(len(units) * 22 / points))
-    axis.set_ticks(at, [str(unit + 1) for unit in units[at]])
+def _shortened(text: str, letters: int) -> str:
+    """Text with an ellipsis in its middle where it is too long: names often differ at their ends only."""
+    if len(text) <= letters:
+        return text
+    start = max(letters - 1, 1) // 2
+    return text[:start] + "\N{HORIZONTAL ELLIPSIS}" + text[len(text) - max(letters - 1 - start, 1) :]
+
+
+def _number_units(axis: Any, units: np.ndarray) -> None:
+    """Ticks that count units from 1."""
+    axis.set_major_locator(_pyplot().MaxNLocator("auto", integer=True))
+    axis.set_major_formatter(lambda at, _: str(units[int(at)] + 1) if 0 <= at < len(units) else "")
 
 
 def _limit(*arrays: np.ndarray) -> float:
@@ -261,7 +267,7 @@ class LossCurveDisplay:
 
         Parameters
         ----------
-        estimator : fitted MLPClassifier or MLPRegressor, or Pipeline that ends in one
+        estimator : fitted MLPClassifier or MLPRegressor, or model that has one in it
         ax, **kwargs
             Those of `plot`.
 
@@ -270,7 +276,7 @@ class LossCurveDisplay:
         ValueError
             When the estimator's solver is "lbfgs", which keeps no loss_curve_.
         """
-        last, _ = _fitted(estimator)
+        last, _ = fitted_estimator(estimator)
         if not hasattr(last, "loss_curve_"):
             allowed = "'adam', 'adamw', 'sgd', 'gd' are allowed"
             raise ValueError(f"the estimator's solver is {last.solver!r}, which keeps no loss_curve_; {allowed}")
@@ -476,7 +482,7 @@ class GradientFlowDisplay:
 
         Parameters
         ----------
-        estimator : fitted MLPClassifier or MLPRegressor, or Pipeline that ends in one
+        estimator : fitted MLPClassifier or MLPRegressor, or model that has one in it
             All examples count alike, whatever its class_weight; outputs are summed over, as in its training, of whose
             loss scikit-learn shows the mean over them.
         X : array-like of shape (m, n_features)
@@ -484,8 +490,8 @@ class GradientFlowDisplay:
         ax, **kwargs
             Those of `plot`.
         """
-        last, before = _fitted(estimator)
-        X, T = examples_of(last, X if before is None else before.transform(X), y)
+        last, transform = fitted_estimator(estimator)
+        X, T = examples_of(last, transform(X), seen_targets(estimator, y))
         return cls.from_network(network_of(last, X.shape[0]), X, T, ax=ax, **kwargs)
 
     def plot(self, ax: Any = None, **kwargs: Any) -> "GradientFlowDisplay":
@@ -521,11 +527,11 @@ class GradientFlowDisplay:
             ax.vlines(at, quantiles[:, 1], quantiles[:, 3], **({"color": color} | thick | kwargs))
             ax.plot(at, quantiles[:, 2], color=color, marker=marker, markersize=5, linestyle="", label=label)
         ax.set(yscale="log", xlabel="layer l", xlim=(0.5, layers + 0.5))
-        _number_units(ax.xaxis, np.arange(layers), _points(ax)[0])
-        ax.set_xticks(ax.get_xticks() + 1, ax.get_xticklabels())
+        ax.xaxis.set_major_locator(_pyplot().MaxNLocator("auto", integer=True))
         if self.delta_zeros_.max() >= 0.005:
-            ticks = ax.get_xticks()
-            ax.set_xticks(ticks, [f"{l}\n{self.delta_zeros_[l - 1]:.0%}" for l in ticks], fontsize=8)
+            zeros = {l + 1: f"{l + 1}\n{share:.0%}" for l, share in enumerate(self.delta_zeros_)}
+            ax.xaxis.set_major_formatter(lambda l, _: zeros.get(l, ""))
+            ax.tick_params(axis="x", labelsize=8)
             ax.set_xlabel(r"layer l, and how many $\delta^{(l+1)}$ are zero")
         seen = np.concatenate([self.delta_quantiles_, self.gradient_quantiles_])
         if np.isfinite(seen).any():
@@ -604,7 +610,8 @@ class ActivationDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or array of them, optional
-            A panel for each activation, or the place in which panels are made; a new figure when not given.
+            A panel for each activation, or the place in which panels are made; a new figure when not given. Narrow
+            panels are without formulas; best is a figure with layout="constrained".
         z_range : (float, float), default=(-4.0, 4.0)
         n_points : int >= 2, default=401
             Values of z.
@@ -634,7 +641,8 @@ class ActivationDisplay:
         for panel, (title, derivative_label, f, derivative) in zip(self.axes_, functions):
             values = np.array([f(x) for x in z.tolist()], np.float64)
             slopes = np.array([derivative(x) for x in z.tolist()], np.float64)
-            label = r"$f\,'(z)$" + (f" = {derivative_label}" if derivative_label else "")
+            small = _points(panel)[0] < 150  # has no room for formulas
+            label = r"$f\,'(z)$" + (f" = {derivative_label}" if derivative_label and not small else "")
             style = {"linewidth": 2.2}
             lines = panel.plot(z, values, **(style | {"color": BLUE, "label": "$f(z)$"} | kwargs))
             lines += panel.plot(z, slopes, **(style | {"color": RED, "linestyle": "--", "label": label} | kwargs))
@@ -642,9 +650,13 @@ class ActivationDisplay:
             panel.axhline(0, color="0.7", linewidth=0.8, zorder=0)
             panel.axvline(0, color="0.7", linewidth=0.8, zorder=0)
             low, high = panel.get_ylim()
-            panel.set(title=title, xlabel="$z$", xlim=z_range, ylim=(low, high + 0.3 * (high - low)))
-            panel.title.set_fontsize(11)
-            panel.legend(loc="upper left", framealpha=0.8, edgecolor="none", fontsize=9)
+            panel.set(xlabel="$z$", xlim=z_range, ylim=(low, high + 0.3 * (high - low)))
+            panel.set_title(title.partition("\n")[0] if small else title, fontsize=8 if small else 11)
+            if small:
+                panel.tick_params(labelsize=6)
+                panel.set_xlabel("")
+            if not small or panel is self.axes_[0]:
+                panel.legend(loc="upper left", framealpha=0.8, edgecolor="none", fontsize=6 if small else 9)
             _plain(panel)
         return self
 
@@ -654,8 +666,7 @@ class ActivationDisplay:
         if isinstance(activation, str) and activation in EQUATIONS:
             number, formula, slope = EQUATIONS[activation]
             f, by_a = getattr(formulas, activation), getattr(formulas, f"{activation}_derivative")
-            title = f"{TITLES.get(activation, activation)}{number}\n{formula}"
-            return title, slope, f, lambda z: by_a(f(z))
+            return f"{TITLES.get(activation, activation)}{number}\n{formula}", slope, f, lambda z: by_a(f(z))
         f, df = getattr(activation, "f", None), getattr(activation, "df", None)
         if not callable(f) or not callable(df):
             allowed = f"{', '.join(map(repr, HIDDEN_ACTIVATIONS))} or an object with functions f(z) and df(z)"
@@ -701,38 +712,23 @@ class UnitActivationsDisplay:
         ----------
         network : Network
         X : array-like of shape (m, n_in)
-        y : array-like of shape (m,), optional
-            Labels, or numbers: rows are sorted by them.
+        y : array-like of shape (m,) or (m, n_out), optional
+            Labels, or numbers: rows are sorted by them. Of one-hot targets those of the classes.
         layer : int, default=-1
             The hidden layer: 0 is the first, -1 the last.
         ax, **kwargs
             Those of `plot`.
         """
-        name = cls._layer_name(layer, len(_network(network).weights))
-        return cls(network.transform(X, layer), y=y, layer_name=name).plot(ax, **kwargs)
+        n_hidden = len(_network(network).weights) - 1
+        number = as_hidden_layer(layer, n_hidden) + 1
+        name = f"hidden layer {number}" if n_hidden > 1 else "the hidden layer"
+        return cls(network.transform(X, layer), y=_one_column(y), layer_name=name).plot(ax, **kwargs)
 
     @classmethod
-    def from_estimator(
-        cls, estimator: Any, X: Any, y: Any = None, *, layer: int = -1, ax: Any = None, **kwargs: Any
-    ) -> "UnitActivationsDisplay":
-        """Compute the activations of a hidden layer (eq. 7), and draw.
-
-        Parameters
-        ----------
-        estimator : fitted MLPClassifier or MLPRegressor, or Pipeline that ends in one
-        X : array-like of shape (m, n_features)
-        y, layer, ax, **kwargs
-            As for `from_network`.
-        """
-        last, before = _fitted(estimator)
-        name = cls._layer_name(layer, len(last.coefs_))
-        a = last.transform(X if before is None else before.transform(X), layer)
-        return cls(a, y=y, layer_name=name).plot(ax, **kwargs)
-
-    @staticmethod
-    def _layer_name(layer: Any, n_weights: int) -> str:
-        number = as_hidden_layer(layer, n_weights - 1)
-        return f"hidden layer {number + 1}" if n_weights > 2 else "the hidden layer"
+    def from_estimator(cls, estimator: Any, X: Any, y: Any = None, **kwargs: Any) -> "UnitActivationsDisplay":
+        """As `from_network`, of a fitted estimator, whose X and y are those that it takes."""
+        network, X, _ = _seen(estimator, X)
+        return cls.from_network(network, X, y, **kwargs)
 
     def plot(
         self, ax: Any = None, *, kind: str = "examples", sort_units: bool = False, colorbar: bool = True, **kwargs: Any
@@ -784,7 +780,7 @@ class UnitActivationsDisplay:
             style |= {"cmap": _diverging(), "vmin": -_limit(shown), "vmax": _limit(shown)}
         self.image_ = ax.imshow(shown, **(style | kwargs))
         ax.set_xlabel(f"unit of {self.layer_name}" + (", sorted" if sort_units else ""))
-        _number_units(ax.xaxis, self.units_, _points(ax)[0])
+        _number_units(ax.xaxis, self.units_)
         ax.set_ylabel("example" if y is None else "class" if labelled else "example, sorted by y")
         if labelled:
             counts = np.ones(len(classes)) if kind == "classes" else np.bincount(numbers)
@@ -804,6 +800,8 @@ class UnitActivationsDisplay:
 
 class NetworkDisplay:
     """Units and weights as a graph: width is the size of a weight, colour its sign, +1 a bias unit.
+
+    No bias is drawn wider than the largest weight.
 
     Parameters
     ----------
@@ -864,17 +862,10 @@ class NetworkDisplay:
         return cls(network.weights, network.biases, **names).plot(ax, **kwargs)
 
     @classmethod
-    def from_estimator(cls, estimator: Any, *, ax: Any = None, **kwargs: Any) -> "NetworkDisplay":
-        """Draw an estimator's network, with the names of features and classes that it knows.
-
-        Parameters
-        ----------
-        estimator : fitted MLPClassifier or MLPRegressor, or Pipeline that ends in one
-        ax, **kwargs
-            Those of `plot`.
-        """
-        W, b, features, outputs = _parameters(estimator)
-        return cls(W, b, feature_names=features, output_names=outputs).plot(ax, **kwargs)
+    def from_estimator(cls, estimator: Any, **kwargs: Any) -> "NetworkDisplay":
+        """As `from_network`, of a fitted estimator, with the names of features and classes that it knows."""
+        network, _, names = _seen(estimator)
+        return cls.from_network(network, **(names | kwargs))
 
     def plot(
         self, ax: Any = None, *, max_units: int = 8, show_values: bool | None = None, **kwargs: Any
@@ -921,7 +912,7 @@ class NetworkDisplay:
         ax.set_axis_off()
         # the figure is larger than its margins say, where a constrained layout gives axes without ticks all of it
         points = min(np.divide(_points(ax), (right - left, top - bottom))) / 0.85
-        largest = max(_limit(array) for array in (*self.weights, *self.biases))
+        largest = max(_limit(W) for W in self.weights)
         for l, (W, b) in enumerate(zip(self.weights, self.biases)):
             joined = np.vstack([W, b])
             sources = [(i, y) for i, y in zip(shown[l], ys[l]) if i is not None] + [(sizes[l], ys[l][-1] - 1)]
@@ -950,7 +941,8 @@ class NetworkDisplay:
             if size >= LEGIBLE:
                 wide = f"layer {l + 1}" if sizes[l] <= max_units else f"layer {l + 1}\n{sizes[l]} units"
                 ax.text(l * gap, bottom + 0.85, wide, ha="center", va="center", fontsize=0.85 * size, color="0.3")
-        looks = ((BLUE, 2.5, "weight > 0"), (RED, 2.5, "weight < 0"), ("0.5", 3.8, f"size {self._written(largest)}"))
+        written = f"|weight| = {self._written(largest)}"
+        looks = ((BLUE, 2.5, "weight > 0"), (RED, 2.5, "weight < 0"), ("0.5", 3.8, written))
         handles = [_pyplot().Line2D([], [], color=color, linewidth=width, label=label) for color, width, label in looks]
         if size >= LEGIBLE:
             ax.legend(handles=handles, loc="lower center", ncols=3, frameon=False, fontsize=0.85 * size)
@@ -1000,10 +992,11 @@ class NetworkDisplay:
         from matplotlib.collections import LineCollection
 
         weights, starts, ends = np.transpose(pairs)
+        colors = [BLUE if w > 0 else RED if w < 0 else "0.5" for w in weights]
         segments = [((x, start), (x + gap, end)) for start, end in zip(starts, ends)]
         looks = {
-            "linewidths": 0.3 + 3.5 * np.abs(weights) / largest,
-            "colors": [BLUE if w >= 0 else RED for w in weights],
+            "linewidths": 0.3 + 3.5 * np.minimum(np.abs(weights) / largest, 1.0),
+            "colors": colors,
             "zorder": 1,
             "alpha": 0.8,
         }
@@ -1014,8 +1007,8 @@ class NetworkDisplay:
         texts = [self._written(w) for w in weights]
         half = 0.5 * np.array([0.62 * size * (1 + max(map(len, texts))), 1.15 * size]) / points
         places = self._places(starts, ends, gap, radius, half)
-        for text, weight, t, start, end in zip(texts, weights, places, starts, ends):
-            look: dict[str, Any] = {"fontsize": size, "color": BLUE if weight >= 0 else RED, "zorder": 2}
+        for text, color, t, start, end in zip(texts, colors, places, starts, ends):
+            look: dict[str, Any] = {"fontsize": size, "color": color, "zorder": 2}
             look |= {"ha": "center", "va": "center", "rotation": math.degrees(math.atan2(end - start, gap))}
             look["bbox"] = {"facecolor": "white", "edgecolor": "none", "boxstyle": "square,pad=0.05"}
             self.texts_.append(self.ax_.text(x + t * gap, start + t * (end - start), f" {text} ", **look))
@@ -1087,7 +1080,15 @@ class WeightsDisplay:
 
     @classmethod
     def from_network(
-        cls, network: Network, *, layer: int = 0, image_shape: Any = "auto", ax: Any = None, **kwargs: Any
+        cls,
+        network: Network,
+        *,
+        layer: int = 0,
+        image_shape: Any = "auto",
+        feature_names: Sequence[str] | None = None,
+        output_names: Sequence[str] | None = None,
+        ax: Any = None,
+        **kwargs: Any,
     ) -> "WeightsDisplay":
         """Draw the weights of a layer of a Network.
 
@@ -1097,44 +1098,31 @@ class WeightsDisplay:
         layer : int, default=0
             Which of `network.weights`. Those of layers behind the first are no images unless image_shape says so.
         image_shape : "auto", (height, width) or None, default="auto"
+        feature_names, output_names : sequence of str, optional
+            Of the network's inputs and outputs, for its first and its last layer.
         ax, **kwargs
             Those of `plot`.
         """
-        network = _network(network)
-        return cls._of(_Parameters(network.weights, network.biases, None, None), layer, image_shape, ax, kwargs)
-
-    @classmethod
-    def from_estimator(
-        cls, estimator: Any, *, layer: int = 0, image_shape: Any = "auto", ax: Any = None, **kwargs: Any
-    ) -> "WeightsDisplay":
-        """Draw the weights of a layer of an estimator.
-
-        Parameters
-        ----------
-        estimator : fitted MLPClassifier or MLPRegressor, or Pipeline that ends in one
-        layer, image_shape, ax, **kwargs
-            As for `from_network`.
-        """
-        return cls._of(_parameters(estimator), layer, image_shape, ax, kwargs)
-
-    @classmethod
-    def _of(cls, found: _Parameters, layer: int, image_shape: Any, ax: Any, kwargs: dict[str, Any]) -> "WeightsDisplay":
-        n = len(found.weights)
+        n = len(_network(network).weights)
         if isinstance(layer, bool) or not isinstance(layer, (int, np.integer)) or not -n <= layer < n:
             raise ValueError(f"layer is {layer!r}; an integer from {-n} to {n - 1} is allowed")
-        number = range(n)[layer]
-        shape = _image_shape(image_shape, len(found.weights[number]), guess=number == 0)
-        features = found.feature_names if number == 0 else None
-        outputs = found.output_names if number == n - 1 else None
-        W = found.weights[number]
+        number, W = range(n)[layer], network.weights[layer]
+        shape = _image_shape(image_shape, len(W), guess=number == 0)
+        features = feature_names if number == 0 else None
+        outputs = output_names if number == n - 1 else None
         return cls(W, image_shape=shape, feature_names=features, output_names=outputs).plot(ax, **kwargs)
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, **kwargs: Any) -> "WeightsDisplay":
+        """As `from_network`, of a fitted estimator, with the names of features and classes that it knows."""
+        network, _, names = _seen(estimator)
+        return cls.from_network(network, **(names | kwargs))
 
     def plot(
         self,
         ax: Any = None,
         *,
         n_units: int | None = None,
-        choose: str = "largest",
         columns: int | None = None,
         colorbar: bool = True,
         **kwargs: Any,
@@ -1146,9 +1134,7 @@ class WeightsDisplay:
         ax : matplotlib Axes, optional
             A new figure's when not given.
         n_units : int >= 1, optional
-            Units at most: 20 images, or a heat map of all.
-        choose : {"largest", "first"}, default="largest"
-            Which, where there are more: those with the largest weights (Euclidean), or the first.
+            Units at most, those with the largest weights (Euclidean): 20 images, or a heat map of all.
         columns : int >= 1, optional
             Images in a row.
         colorbar : bool, default=True
@@ -1162,17 +1148,13 @@ class WeightsDisplay:
         W = self.weights
         if W.ndim != 2 or 0 in W.shape:
             raise ValueError(f"weights has shape {W.shape}; (n_in, n_out), neither of them 0, is allowed")
-        if choose not in ("largest", "first"):
-            raise ValueError(f"choose is {choose!r}; 'largest', 'first' are allowed")
         features = _names("feature_names", self.feature_names, W.shape[0])
         outputs = _names("output_names", self.output_names, W.shape[1])
         image_shape = _image_shape(self.image_shape, W.shape[0])
         limit = (20 if image_shape else W.shape[1]) if n_units is None else _whole("n_units", n_units, 1)
         self.units_ = np.arange(W.shape[1])
         if limit < W.shape[1]:
-            if choose == "largest":
-                self.units_ = np.argsort(-np.linalg.norm(W, axis=0), kind="stable")
-            self.units_ = self.units_[:limit]
+            self.units_ = np.argsort(-np.linalg.norm(W, axis=0), kind="stable")[:limit]
         W = W[:, self.units_]
         style: dict[str, Any] = {"cmap": _diverging(), "vmin": -_limit(W), "vmax": _limit(W)}
         style |= {"interpolation": "nearest"} | kwargs
@@ -1191,7 +1173,7 @@ class WeightsDisplay:
                     axis.set_ticks(range(len(names)), names)
                     axis.label.set_visible(False)
                 else:
-                    _number_units(axis, np.arange(len(W)) if room else self.units_, _points(ax)[room])
+                    _number_units(axis, np.arange(len(W)) if room else self.units_)
         self.ax_, self.figure_ = ax, ax.figure
         if colorbar:
             ax.figure.colorbar(self.image_, ax=ax, label="weight")
@@ -1284,20 +1266,19 @@ class DecisionSurfaceDisplay:
         ax, **kwargs
             Those of `plot`.
         """
-        network = _network(network)
-        if network.sizes[0] != 2:
+        if _network(network).sizes[0] != 2:
             raise ValueError(f"network has {network.sizes[0]} inputs; 2 are allowed")
         if isinstance(level, str):
             level = {"logistic": 0.5, "tanh": 0.0}.get(network.output)
         x0, x1, grid = cls._grid(X, resolution, margin)
         h = network.forward(grid)
-        if y is not None:
-            y = np.asarray(y)
-            if y.ndim == 2:
-                y = y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
         h = h[:, 0] if h.shape[1] == 1 else h
         response = h.reshape(len(x1), len(x0), *h.shape[1:])
-        return cls(x0, x1, response, X=X, y=y, level=level).plot(ax, **kwargs)
+        names = list(map(str, X.columns)) if hasattr(X, "columns") else None
+        y = _one_column(y)
+        y = y.argmax(axis=1) if y is not None and y.ndim == 2 else y  # probabilities, or targets of -1 and 1
+        examples = {"X": np.asarray(X), "y": y, "feature_names": names}
+        return cls(x0, x1, response, level=level, **examples).plot(ax, **kwargs)
 
     @classmethod
     def from_estimator(
@@ -1315,14 +1296,15 @@ class DecisionSurfaceDisplay:
 
         Parameters
         ----------
-        estimator : fitted MLPClassifier or MLPRegressor, or Pipeline that ends in one
+        estimator : fitted MLPClassifier or MLPRegressor, or model that has one in it
             Of two features and one target.
         X : array-like or frame of shape (m, 2)
         y : array-like of shape (m,), optional
         resolution, margin, ax, **kwargs
             As for `from_network`.
         """
-        last, _ = _fitted(estimator)
+        last, _ = fitted_estimator(estimator)
+        y = _one_column(y)
         x0, x1, grid = cls._grid(X, resolution, margin)
         names = None
         if hasattr(X, "columns"):
@@ -1333,10 +1315,9 @@ class DecisionSurfaceDisplay:
             response, level = np.asarray(estimator.predict(grid)), None
         else:
             response, level = estimator.predict_proba(grid), 0.5
-            binary = last.out_activation_ == "logistic"
-            if binary and len(last.intercepts_[-1]) == 1:
+            if last.out_activation_ == "logistic" and len(last.intercepts_[-1]) == 1:
                 response = response[:, -1]
-            y = None if y is None else _class_numbers(np.asarray(y), classes)
+            y = None if y is None else _class_numbers(y, classes)
         if response.ndim == 2 and (classes is None or last.out_activation_ == "logistic"):
             raise ValueError(f"the estimator has {response.shape[1]} targets; 1 is allowed")
         response = response.reshape(len(x1), len(x0), *response.shape[1:])
@@ -1389,11 +1370,15 @@ class DecisionSurfaceDisplay:
         if response.ndim not in (2, 3) or response.shape[:2] != (len(self.x1), len(self.x0)):
             allowed = (len(self.x1), len(self.x0))
             raise ValueError(f"response has shape {response.shape}; {allowed}, or that and n_out, is allowed")
+        numbers, class_names = self._classes()
         ax = _one_axes(ax, (6.0, 4.2))
         self.ax_, self.figure_, self.points_ = ax, ax.figure, None
         values = None
+        # one output and two of them: the same colours for the same classes
+        n_out = response.shape[2] if response.ndim == 3 else 1
+        palette = (RED, BLUE) if n_out <= 2 else [PALETTE[k % 10] for k in range(n_out)]
+        colors = np.array([_pyplot().matplotlib.colors.to_rgb(color) for color in palette])
         if response.ndim == 3:
-            colors = np.array([_pyplot().matplotlib.colors.to_rgb(PALETTE[k % 10]) for k in range(response.shape[2])])
             self._regions(ax, colors, kwargs)
         else:
             style: dict[str, Any] = {"levels": 21, "cmap": "viridis"}
@@ -1415,9 +1400,18 @@ class DecisionSurfaceDisplay:
                 bar.update_ticks()
             if self.level is None:
                 values = {"cmap": self.surface_.cmap, "vmin": low, "vmax": high}
-            colors = np.array([_pyplot().matplotlib.colors.to_rgb(color) for color in (RED, BLUE)])
         if self.X is not None:
-            self._examples(ax, colors, values, legend, dict(scatter_kwargs or {}))
+            style = {"s": 20, "edgecolors": "white", "linewidths": 0.6, "zorder": 3}
+            if self.y is None:
+                style |= {"color": "0.2"}
+            elif values is not None:
+                style |= {"c": self.y, "edgecolors": "0.2"} | values
+            else:
+                style |= {"c": colors[numbers]}
+            self.points_ = ax.scatter(*np.asarray(self.X).T, **(style | dict(scatter_kwargs or {})))
+            if legend and len(numbers):
+                handles = [ax.scatter([], [], color=colors[k], label=class_names[k]) for k in np.unique(numbers)]
+                ax.legend(handles=handles, loc="best", framealpha=0.8, handletextpad=0.2, title="class")
         names = self.feature_names or ("$x_1$", "$x_2$")
         ax.set(xlabel=names[0], ylabel=names[1], xlim=self.x0[[0, -1]], ylim=self.x1[[0, -1]])
         return self
@@ -1439,24 +1433,28 @@ class DecisionSurfaceDisplay:
             if lead.min() < 0 < lead.max():
                 ax.contour(self.x0, self.x1, lead, levels=[0], colors="0.15", linewidths=1)
 
-    def _examples(self, ax: Any, colors: np.ndarray, values: Any, legend: bool, kwargs: dict[str, Any]) -> None:
-        X, style = np.asarray(self.X), {"s": 20, "edgecolors": "white", "linewidths": 0.6, "zorder": 3}
+    def _classes(self) -> tuple[np.ndarray, list[str]]:
+        """The number of each example's class, none where y has no classes, and the names of the classes."""
         if self.y is None:
-            self.points_ = ax.scatter(*X.T, **(style | {"color": "0.2"} | kwargs))
-            return
-        y = np.asarray(self.y)
-        if values is not None:
-            self.points_ = ax.scatter(*X.T, c=y, **(style | {"edgecolors": "0.2"} | values | kwargs))
-            return
-        numbers = (y > self.level).astype(int) if self.response.ndim == 2 else y.astype(int)
-        if numbers.min() < 0 or numbers.max() >= len(colors):
-            found = f"y has class numbers from {numbers.min()} to {numbers.max()}"
-            raise ValueError(f"{found}; 0 to {len(colors) - 1} are allowed")
-        self.points_ = ax.scatter(*X.T, c=colors[numbers], **(style | kwargs))
-        if legend:
-            names = self.class_names or [str(k) for k in range(len(colors))]
-            handles = [ax.scatter([], [], color=colors[k], label=names[k]) for k in np.unique(numbers)]
-            ax.legend(handles=handles, loc="best", framealpha=0.8, handletextpad=0.2, title="class")
+            return np.empty(0, int), []
+        y, several = np.asarray(self.y), self.response.ndim == 3
+        n = self.response.shape[2] if several else 2
+        if y.dtype.kind not in "biuf":
+            wanted = f"class numbers, integers from 0 to {n - 1}," if several else "targets, which are numbers,"
+            raise ValueError(f"y has the type {y.dtype.name}; {wanted} are allowed")
+        if self.X is not None and y.shape != (len(self.X),):
+            raise ValueError(f"y has shape {y.shape}; {(len(self.X),)} is allowed")
+        if several:
+            if y.size and (y.min() < 0 or y.max() >= n or (y % 1).any()):
+                allowed = f"integers from 0 to {n - 1} are allowed"
+                raise ValueError(f"y has class numbers from {y.min()} to {y.max()}; {allowed}")
+            return y.astype(int), list(self.class_names or map(str, range(n)))
+        if self.level is None:
+            return np.empty(0, int), []
+        sides = [np.unique(y[y <= self.level]), np.unique(y[y > self.level])]
+        signs = [f"<= {self.level:g}", f"> {self.level:g}"]
+        names = [f"{side[0]:g}" if len(side) == 1 else sign for side, sign in zip(sides, signs)]
+        return (y > self.level).astype(int), list(self.class_names or names)
 
 
 class SaliencyDisplay:
@@ -1532,45 +1530,37 @@ class SaliencyDisplay:
         """
         import fastmlp
 
-        saliency = fastmlp.saliency(_network(network), X)
+        n_out = _network(network).sizes[-1]
+        X = as_examples(X, network.sizes[0])
+        m, n = X.shape[0], _whole("n_examples", kwargs.get("n_examples", N_IMAGES), 1)
+        if outputs is not None:
+            outputs = cls._chosen(outputs, m, n_out)
+        if _image_shape(image_shape, network.sizes[0]) is not None:  # no more are drawn
+            X, outputs = X[:n], None if outputs is None else outputs[:n]
+        saliency = fastmlp.saliency(network, X)
         if outputs is None:
             outputs = network.forward(X).argmax(axis=1)
         names = {"feature_names": feature_names, "output_names": output_names}
         return cls(saliency, X=X, outputs=outputs, image_shape=image_shape, **names).plot(ax, **kwargs)
 
     @classmethod
-    def from_estimator(
-        cls, estimator: Any, X: Any, *, outputs: Any = None, image_shape: Any = "auto", ax: Any = None, **kwargs: Any
-    ) -> "SaliencyDisplay":
-        """Compute the saliency of an estimator (`fastmlp.saliency`), and draw.
+    def from_estimator(cls, estimator: Any, X: Any, **kwargs: Any) -> "SaliencyDisplay":
+        """As `from_network`, of a fitted estimator, with the names of features and classes that it knows.
 
-        Parameters
-        ----------
-        estimator : fitted MLPClassifier or MLPRegressor, or Pipeline that ends in one
-            In a Pipeline it is that of what the steps before make of X.
-        X : array-like of shape (m, n_features)
-        outputs, image_shape, ax, **kwargs
-            As for `from_network`.
+        Of steps before the estimator it is the saliency of what they make of X.
         """
-        import fastmlp
-
-        found = _parameters(estimator)
-        last, _ = _fitted(estimator)
-        X = _inputs(estimator, X)
-        saliency = fastmlp.saliency(last, X)
-        if outputs is None and saliency.shape[1] > 1:
-            h = last.predict_proba(X) if hasattr(last, "classes_") else last.predict(X)
-            outputs = h.argmax(axis=1)
-        names = {"feature_names": found.feature_names, "output_names": found.output_names}
-        return cls(saliency, X=X, outputs=outputs, image_shape=image_shape, **names).plot(ax, **kwargs)
+        last, _ = fitted_estimator(estimator)
+        network, X, names = _seen(estimator, X)
+        if network.sizes[-1] > 1 and hasattr(last, "classes_"):
+            names["output_names"] = list(map(str, last.classes_))
+        return cls.from_network(network, X, **(names | kwargs))
 
     def plot(
         self,
         ax: Any = None,
         *,
-        n_examples: int = 8,
+        n_examples: int = N_IMAGES,
         n_features: int = 20,
-        common_scale: bool = False,
         colorbar: bool = True,
         **kwargs: Any,
     ) -> "SaliencyDisplay":
@@ -1579,14 +1569,13 @@ class SaliencyDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or array of them, optional
-            A new figure's when not given. Two rows of images are made within it.
+            A new figure's when not given. Two rows of images are made within it, best in a figure with
+            layout="constrained".
         n_examples : int >= 1, default=8
-            Images at most. Bars are the mean size over all examples; of a single one its signed saliency.
+            Images at most, each divided by its largest size: the saliency of an output that is nearly certain is small
+            all over. Bars are the mean size over all examples; of a single one its signed saliency.
         n_features : int >= 1, default=20
             Bars at most, those of the largest.
-        common_scale : bool, default=False
-            Whether images share one scale. Else each is divided by its largest size: the saliency of an output that is
-            nearly certain is small all over.
         colorbar : bool, default=True
         **kwargs
             For the images (`Axes.imshow`) or the bars (`Axes.barh`).
@@ -1611,24 +1600,28 @@ class SaliencyDisplay:
             self.bars_ = panel.barh([features[i] for i in order], sizes[order], **(style | kwargs))
             panel.invert_yaxis()
             panel.axvline(0, color="0.3", linewidth=0.8)
-            panel.set_xlabel(f"saliency {labels[0]}" if m == 1 else f"mean size of the saliency of {m} examples")
+            of_one = f"saliency of {labels[0]}".removesuffix(" of ")
+            panel.set_xlabel(of_one if m == 1 else f"mean size of the saliency of {m} examples")
             _plain(panel)
             self.axes_ = np.array([panel])
         else:
             n = min(m, n_examples)
             rows = 1 if self.X is None else 2
-            self.axes_ = _many_axes(ax, rows, 1, figsize=(1.1 * n + 1.2, 0.3 + 1.35 * rows), hspace=0.02)
+            figsize, room = (1.1 * n + 1.2, 0.3 + 1.35 * rows), (0.0, 50.0 if colorbar else 0.0)
+            self.axes_ = _many_axes(ax, rows, 1, figsize, room, hspace=0.02)
             style = {"interpolation": "nearest"}
             if self.X is not None:
                 X = self.X.toarray() if hasattr(self.X, "toarray") else np.asarray(self.X)
+                self.axes_[0].set_anchor("S")
+                self.axes_[1].set_anchor("N")
                 _mosaic(self.axes_[0], X[:n].reshape(n, *shape), [""] * n, n, cmap="gray_r", **style)
-            shown = saliency[:n] if common_scale else np.array([s / _limit(s) for s in saliency[:n]])
-            limit, signed = _limit(shown), shown.min() < 0
-            style |= {"cmap": _diverging() if signed else "Blues", "vmin": -limit if signed else 0.0, "vmax": limit}
+            shown = np.array([s / _limit(s) for s in saliency[:n]])
+            signed = shown.min() < 0
+            style |= {"cmap": _diverging() if signed else "Blues", "vmin": -1.0 if signed else 0.0, "vmax": 1.0}
             self.image_ = _mosaic(self.axes_[-1], shown.reshape(n, *shape), labels[:n], n, **(style | kwargs))
             if colorbar:
-                label = "saliency" if common_scale else "saliency,\nof its largest"
-                self.axes_[0].figure.colorbar(self.image_, ax=list(self.axes_), label=label)
+                label = "saliency,\nof its largest"
+                self.axes_[0].figure.colorbar(self.image_, ax=list(self.axes_), label=label, panchor=False)
         self.figure_ = self.axes_[0].figure
         return self
 
@@ -1644,15 +1637,20 @@ class SaliencyDisplay:
         names = _names("output_names", self.output_names, n_out)
         if self.outputs is None and n_out > 1:
             return np.abs(saliency).max(axis=1), [""] * m
-        outputs = np.asarray(0 if self.outputs is None else self.outputs)
-        right = outputs.dtype.kind in "iu" and outputs.shape in ((), (m,))
-        if not right or outputs.min() < 0 or outputs.max() >= n_out:
-            allowed = f"an integer from 0 to {n_out - 1}, or {m} of them, is allowed"
-            raise ValueError(f"outputs is {self.outputs!r}; {allowed}")
-        outputs = np.broadcast_to(outputs, m)
+        outputs = self._chosen(0 if self.outputs is None else self.outputs, m, n_out)
         if names is None:
             names = [f"$h_{{{k + 1}}}$" for k in range(n_out)] if n_out > 1 else ["h"]
-        return saliency[np.arange(m), outputs], [f"of {names[k]}" for k in outputs]
+        return saliency[np.arange(m), outputs], [names[k] for k in outputs]
+
+    @staticmethod
+    def _chosen(outputs: Any, m: int, n_out: int) -> np.ndarray:
+        """An output for each of m examples."""
+        found = np.asarray(outputs)
+        right = found.dtype.kind in "iu" and found.shape in ((), (m,))
+        if not right or found.size and (found.min() < 0 or found.max() >= n_out):
+            allowed = f"an integer from 0 to {n_out - 1}, or {m} of them, is allowed"
+            raise ValueError(f"outputs is {outputs!r}; {allowed}")
+        return np.broadcast_to(found, m)
 
 
 # ---- comparison ----------------------------------------------------------------------------------------------------
@@ -1696,7 +1694,8 @@ class BaselineDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or two of them, optional
-            A new figure's when not given. Two panels are made within one.
+            A new figure's when not given, above which the verdict is written. Two panels are made within one,
+            best in a figure with layout="constrained".
         **kwargs
             For the scores (`Axes.errorbar`).
 
@@ -1706,13 +1705,15 @@ class BaselineDisplay:
         """
         rows, metric = list(self.comparison.rows), self.comparison.metric
         height = 1.5 + 0.45 * len(rows)
-        left, right = self.axes_ = _many_axes(ax, 1, 2, (8.0, height), width_ratios=(1.6, 1))
+        names = 6.5 * max(len(row.name) for row in rows) + 8  # points
+        several = ax is None or isinstance(ax, (list, tuple, np.ndarray))
+        narrow = not several and _points(ax)[0] < 2.5 * names  # names stand above the scores, not beside them
+        left, right = self.axes_ = _many_axes(
+            ax, 1, 2, (8.0, height), (0.0 if narrow else names, 0.0), width_ratios=(1.6, 1)
+        )
         self.figure_ = left.figure
         if ax is None:
             self.figure_.suptitle(textwrap.fill(self.comparison.verdict, 95), fontsize="medium")
-        else:
-            letters = max(30, int(_points(left)[0] / 5))
-            left.set_title(textwrap.fill(self.comparison.verdict, letters), fontsize="small", loc="left")
         at = np.arange(len(rows))
         colors = [BLUE if row.name == self.comparison.network else "0.5" for row in rows]
         for y, row, color in zip(at, rows, colors):
@@ -1735,20 +1736,29 @@ class BaselineDisplay:
             spread = f" \N{PLUS-MINUS SIGN} {row.spread:.3f}" if np.isfinite(row.spread) else ""
             text = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 9, "color": color}
             place = (row.score, y)
+            if narrow:
+                at_left = {"xycoords": ("axes fraction", "data"), "ha": "left", "fontsize": 7}
+                left.annotate(f"{row.name}: {row.score:.3f}", (0.0, y), **(text | at_left | {"xytext": (2, 5)}))
             if far and row is worst:
                 left.plot(low, y, "<", color=color, clip_on=False)
                 place, text = (low, y), text | {"xytext": (8, 0), "ha": "left", "va": "center"}
-            if _points(left)[1] >= 22 * len(rows):  # else there is no room for numbers between the rows
+            if not narrow and _points(left)[1] >= 22 * len(rows):  # else there is no room for numbers between the rows
                 left.annotate(f"{row.score:.3f}{spread}", place, **text)
         left.grid(axis="x", color="0.9")
         left.set_axisbelow(True)
         seconds = [row.fit_seconds for row in rows]
         self.bars_ = right.barh(at, seconds, color=colors, height=0.5)
-        right.bar_label(self.bars_, [f"{s:.2g} s" if s >= 0.01 else f"{1000 * s:.2g} ms" for s in seconds], padding=3)
+        written = [f"{s:.2g} s" if s >= 0.01 else f"{1000 * s:.2g} ms" for s in seconds]
+        right.bar_label(self.bars_, written, padding=3, fontsize=7 if narrow else None)
         positive = [s for s in seconds if s > 0] or [1.0]
         right.set(xscale="log", xlabel="fit, seconds", ylim=left.get_ylim(), yticks=[])
         lowest, highest = min(positive) / 3, max(positive)
         right.set_xlim(lowest, highest * (highest / lowest) ** 0.5)  # room for what is written behind the bars
+        if narrow:
+            left.tick_params(labelleft=False)
+            for panel in self.axes_:
+                panel.tick_params(labelsize=7)
+                panel.xaxis.label.set_fontsize(8)
         for panel in self.axes_:
             _plain(panel)
         return self

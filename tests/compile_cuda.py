@@ -1,6 +1,6 @@
 """Compile every CUDA kernel for chips without having one, and print what the compiler made of it, as JSON.
 
-    python tests/compile_cuda.py 8.0 9.0
+    python tests/compile_cuda.py 8.0 9.0 [float32 | float64]
 
 The first chip named decides which instructions the kernels have. For each chip and kernel: registers, bytes of the
 stack and of spills, static and dynamic shared memory, threads, and how often some instructions are in its PTX. Run by
@@ -55,9 +55,9 @@ def supplied():
     return epoch.Supplied(f, f, loss)
 
 
-def kernels():
-    """(name, kernel, signature, launch bounds, dynamic shared bytes) of every kernel there is."""
-    for real in (np.float32, np.float64):
+def kernels(reals):
+    """(name, kernel, signature, launch bounds, dynamic shared bytes) of every kernel there is for some dtypes."""
+    for real in reals:
         size = np.dtype(real).itemsize
         for shape in layout.shapes(real):
             shared = TABLE_BYTES + layout.ring_size(shape, real) * size
@@ -117,13 +117,16 @@ def assembled(text, bounds, shared, capability, folder):
 
 
 def main():
-    capabilities = [tuple(map(int, chip.split("."))) for chip in sys.argv[1:]]
+    names = [name for name in sys.argv[1:] if name.startswith("float")] or ["float32", "float64"]
+    chips = [name for name in sys.argv[1:] if name not in names]
+    capabilities = [tuple(map(int, chip.split("."))) for chip in chips]
     # device functions are compiled for the device in use; there is none here
     dispatcher.get_current_device = lambda: types.SimpleNamespace(compute_capability=capabilities[0])
     assert launch.DEFAULT_SHARED_BYTES == 48 << 10
     with tempfile.TemporaryDirectory() as folder:
-        found = {name: report(*rest, capabilities, folder) for name, *rest in kernels()}
-    print(json.dumps({chip: {name: reports[chip] for name, reports in found.items()} for chip in sys.argv[1:]}))
+        reals = [getattr(np, name) for name in names]
+        found = {name: report(*rest, capabilities, folder) for name, *rest in kernels(reals)}
+    print(json.dumps({chip: {name: reports[chip] for name, reports in found.items()} for chip in chips}))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import reference
 from cases import data, network, run_python
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -130,6 +132,67 @@ def test_drawn_where_it_is_told():
     assert len(plt.get_fignums()) == 3
 
 
+def drawn_boxes(axes):
+    """Where each of the axes has all its texts and ticks, in pixels."""
+    axes[0].figure.canvas.draw()
+    return [panel.get_tightbbox() for panel in axes]
+
+
+@pytest.mark.parametrize("size", [(12, 9), (16, 12)])
+def test_in_the_middle_of_a_plain_grid(size):
+    """Panels made within axes cover neither each other nor the neighbours, where no layout engine makes room."""
+    saliency = np.random.default_rng(0).standard_normal((8, 64))
+    for display in (
+        displays.ActivationDisplay(),
+        displays.BaselineDisplay(compared()),
+        displays.SaliencyDisplay(saliency, X=np.abs(saliency)),
+    ):
+        figure, axes = plt.subplots(3, 3, figsize=size)
+        place = axes[1, 1].get_position().transformed(figure.transFigure)
+        panels = display.plot(axes[1, 1]).axes_
+        boxes = drawn_boxes(panels)
+        assert sum(one.overlaps(other) for one, other in itertools.combinations(boxes, 2)) == 0
+        for box in drawn_boxes([panel for panel in figure.axes if panel not in axes.flat]):
+            assert (
+                box.x0 > place.x0 - 30 and box.x1 < place.x1 + 10 and place.y0 - 40 < box.y0 and box.y1 < place.y1 + 20
+            )
+        plt.close(figure)
+
+
+def test_long_names_stay_above_their_images():
+    names = [f"a quite long class name {k}" for k in range(8)]
+    W = np.random.default_rng(0).standard_normal((64, 8))
+    outputs = np.arange(8)
+    saliency = displays.SaliencyDisplay(np.broadcast_to(W.T, (8, 8, 64)), outputs=outputs, output_names=names).plot()
+    weights = displays.WeightsDisplay(W, output_names=names).plot()
+    for ax in (saliency.axes_[0], weights.ax_):
+        ax.figure.canvas.draw()
+        boxes = [text.get_window_extent() for text in ax.texts]
+        assert sum(one.overlaps(other) for one, other in itertools.combinations(boxes, 2)) == 0
+        assert [text[-2:] for text in texts(ax)] == [f" {k}" for k in range(8)]
+        assert all(text.get_fontsize() >= 6.9 for text in ax.texts)
+
+
+def test_around_an_estimator():
+    """In a search and a transformed target estimators are found; y is what they see."""
+    X, _ = table()
+    y = 50.0 + 10.0 * X[:, 0]
+    regressor = fastmlp.MLPRegressor(hidden_layer_sizes=(3,), solver="lbfgs", max_iter=20, random_state=0)
+    target = TransformedTargetRegressor(make_pipeline(StandardScaler(), regressor), transformer=StandardScaler())
+    model = GridSearchCV(target, {"regressor__mlpregressor__alpha": [0.1]}, cv=2).fit(X, y)
+    last = model.best_estimator_.regressor_[-1]
+    Z, t = (X - X.mean(axis=0)) / X.std(axis=0), (y - y.mean()) / y.std()
+    display = displays.GradientFlowDisplay.from_estimator(model, X, y)
+    np.testing.assert_allclose(display.deltas[-1][:, 0], last.predict(Z) - t, atol=1e-12)
+    display = displays.UnitActivationsDisplay.from_estimator(model, X)
+    np.testing.assert_allclose(display.activations, last.transform(Z), atol=1e-12)
+    np.testing.assert_array_equal(displays.WeightsDisplay.from_estimator(model).weights, last.coefs_[0])
+    np.testing.assert_array_equal(displays.NetworkDisplay.from_estimator(model).weights[1], last.coefs_[1])
+    np.testing.assert_allclose(displays.SaliencyDisplay.from_estimator(model, X).saliency, fastmlp.saliency(last, Z))
+    display = displays.DecisionSurfaceDisplay.from_estimator(model, X, y, resolution=3)
+    np.testing.assert_allclose(display.response[0, 2], model.predict([[display.x0[2], display.x1[0]]])[0])
+
+
 # ---- training ------------------------------------------------------------------------------------------------------
 
 
@@ -200,7 +263,7 @@ def test_gradient_flow_of_a_network():
         assert display.delta_zeros_[l] == np.mean(delta == 0)
         assert display.gradient_quantiles_[l, 4] == np.abs(gradient).max()
     assert display.ax_.get_yscale() == "log"
-    ticks = [label.get_text() for label in display.ax_.get_xticklabels()]
+    ticks = [label.get_text() for label in display.ax_.get_xticklabels() if label.get_text()]
     assert ticks == [f"{l + 1}\n{share:.0%}" for l, share in enumerate(display.delta_zeros_)]
 
 
@@ -285,6 +348,16 @@ def test_unit_activations(layer):
     assert (np.diff(means[:, display.units_].argmax(axis=0)) >= 0).all()
 
 
+def test_unit_activations_take_one_hot_targets():
+    net = network([4, 6, 3], output="softmax", loss="log_loss")
+    X, y = data(net, 6)[0], np.array([2, 0, 1, 0, 2, 1])
+    display = displays.UnitActivationsDisplay.from_network(net, X, np.eye(3)[y], kind="classes")
+    a = net.transform(X)
+    np.testing.assert_allclose(display.image_.get_array(), [a[y == k].mean(axis=0) for k in range(3)])
+    with pytest.raises(ValueError, match=r"y has shape \(6, 3\); \(6,\) is allowed"):
+        displays.UnitActivationsDisplay.from_network(net, X, np.ones((6, 3)))
+
+
 def test_unit_activations_of_estimators(pipeline, classifier):
     X, y = table()
     frame = pytest.importorskip("pandas").DataFrame(X, columns=["length", "width"])
@@ -341,11 +414,13 @@ def test_every_weight_of_a_small_network_is_legible(sizes):
 
 
 def test_edges_say_size_and_sign():
-    display = displays.NetworkDisplay([[[2.0, -1.0]]], [[0.0, 0.5]]).plot()
+    display = displays.NetworkDisplay([[[2.0, -1.0, 0.5]]], [[0.0, 0.5, -50.0]]).plot()
     widths = np.array(display.edges_[0].get_linewidths()) - 0.3
-    np.testing.assert_allclose(widths / widths[0], [1.0, 0.5, 0.0, 0.25], atol=1e-12)
+    np.testing.assert_allclose(widths, 3.5 * np.array([1.0, 0.5, 0.25, 0.0, 0.25, 1.0]), atol=1e-12)  # a bias at most 1
     colors = [matplotlib.colors.to_hex(color).upper() for color in display.edges_[0].get_colors()]
-    assert colors == [displays.BLUE, displays.RED, displays.BLUE, displays.BLUE]
+    assert colors == [displays.BLUE, displays.RED, displays.BLUE, "#808080", displays.BLUE, displays.RED]
+    legend = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert legend == ["weight > 0", "weight < 0", "|weight| = 2"]
 
 
 def test_wide_network():
@@ -356,7 +431,7 @@ def test_wide_network():
     shown = set(texts(display.ax_))
     assert {"$x_{1}$", "$x_{2}$", "$x_{63}$", "$x_{64}$", r"$\vdots$", "$a^{(3)}_{10}$", "+1"} <= shown
     assert "$x_{3}$" not in shown
-    largest = max(np.abs(array).max() for array in (*net.weights, *net.biases))
+    largest = max(np.abs(array).max() for array in net.weights)
     share = np.abs(net.weights[0][63, 49]) / largest
     assert np.isclose(display.edges_[0].get_linewidths()[15], 0.3 + 3.5 * share)
 
@@ -387,9 +462,8 @@ def test_weights_as_images():
     assert texts(display.ax_) == [str(j + 1) for j in display.units_]
     low, high = display.image_.get_clim()
     assert high == -low == np.abs(W[:, display.units_]).max()
-    first = displays.WeightsDisplay.from_network(net, n_units=2, choose="first", image_shape=(4, 16), columns=2)
-    assert first.units_.tolist() == [0, 1]
-    np.testing.assert_array_equal(first.image_.get_array()[1:5, :16], W[:, 0].reshape(4, 16))
+    other = displays.WeightsDisplay.from_network(net, n_units=2, image_shape=(4, 16), columns=2)
+    np.testing.assert_array_equal(other.image_.get_array()[1:5, :16], W[:, other.units_[0]].reshape(4, 16))
 
 
 def test_weights_as_heat_map(pipeline):
@@ -406,8 +480,6 @@ def test_weights_refuse():
     for shape in ((8, 7), (64,), 8, "square"):
         with pytest.raises(ValueError, match="image_shape is .*; 'auto', None or .height, width. of 64 inputs"):
             displays.WeightsDisplay(np.ones((64, 2)), image_shape=shape).plot()
-    with pytest.raises(ValueError, match="choose is 'best'; 'largest', 'first' are allowed"):
-        displays.WeightsDisplay(np.ones((4, 2))).plot(choose="best")
     with pytest.raises(ValueError, match="layer is 2; an integer from -2 to 1 is allowed"):
         displays.WeightsDisplay.from_network(network([2, 3, 1]), layer=2)
 
@@ -439,7 +511,7 @@ def test_surface_of_several_outputs():
     assert display.y.tolist() == [2, 0]
     negative = displays.DecisionSurfaceDisplay([0, 1], [0, 1], -np.ones((2, 2, 3)), X=[[0.5, 0.5]]).plot()
     np.testing.assert_allclose(np.asarray(negative.surface_.get_array())[0, 0, 0], 1 - 0.55)
-    with pytest.raises(ValueError, match="y has class numbers from 0 to 3; 0 to 2 are allowed"):
+    with pytest.raises(ValueError, match="y has class numbers from 0 to 3; integers from 0 to 2 are allowed"):
         displays.DecisionSurfaceDisplay.from_network(net, X, [0, 3], resolution=9)
 
 
@@ -460,8 +532,49 @@ def test_surface_of_estimators(pipeline, classifier):
     regressor = fastmlp.MLPRegressor(hidden_layer_sizes=(3,), solver="lbfgs", max_iter=5, random_state=0)
     display = displays.DecisionSurfaceDisplay.from_estimator(regressor.fit(X, X[:, 0]), X, X[:, 0], resolution=9)
     assert display.level is None and display.response.shape == (9, 9)
+    display = displays.DecisionSurfaceDisplay.from_estimator(regressor, X, X[:, :1], resolution=9)
+    assert display.points_.get_array().tolist() == X[:, 0].tolist()
     with pytest.raises(ValueError, match="the estimator has 2 targets; 1 is allowed"):
         displays.DecisionSurfaceDisplay.from_estimator(regressor.fit(X, X), X)
+
+
+def legend_of(display):
+    """Names of classes, and their colours."""
+    legend = display.ax_.get_legend()
+    colors = [matplotlib.colors.to_hex(handle.get_facecolor()[0]).upper() for handle in legend.legend_handles]
+    return dict(zip([text.get_text() for text in legend.get_texts()], colors))
+
+
+def test_surface_names_and_colours_classes():
+    X = np.array([[-3.0, -3.0], [3.0, 3.0], [2.0, 3.0]])
+    settings = {"resolution": 5}
+    tanh = network([2, 5, 1], output="tanh")
+    for T, names in (([-1, 1, 1], ["-1", "1"]), ([-1.0, 0.9, 1.0], ["-1", "> 0"]), ([1, 1, 1], ["1"])):
+        display = displays.DecisionSurfaceDisplay.from_network(tanh, X, T, **settings)
+        assert list(legend_of(display)) == names
+    one = displays.DecisionSurfaceDisplay.from_network(network([2, 5, 1]), X, [0, 1, 1], **settings)
+    two = network([2, 5, 2], output="softmax", loss="log_loss")
+    two = displays.DecisionSurfaceDisplay.from_network(two, X, [0.0, 1.0, 1.0], **settings)
+    assert legend_of(one) == legend_of(two) == {"0": displays.RED, "1": displays.BLUE}
+    frame = pytest.importorskip("pandas").DataFrame(X, columns=["length", "width"])
+    display = displays.DecisionSurfaceDisplay.from_network(tanh, frame, **settings)
+    assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("length", "width")
+
+
+def test_surface_refuses_labels_before_it_draws():
+    X, softmax = np.zeros((2, 2)), network([2, 3, 3], output="softmax", loss="log_loss")
+    of_two = "y has the type str32; targets, which are numbers, are allowed"
+    for net, y, message in (
+        (network([2, 3, 1]), ["a", "b"], of_two),
+        (softmax, ["a", "b"], "y has the type str32; class numbers, integers from 0 to 2, are allowed"),
+        (softmax, [0, 3], "y has class numbers from 0 to 3; integers from 0 to 2 are allowed"),
+        (softmax, [0.5, 1], "y has class numbers from 0.5 to 1.0; integers from 0 to 2 are allowed"),
+        (softmax, [0], r"y has shape \(1,\); \(2,\) is allowed"),
+    ):
+        ax = plt.figure().add_subplot()
+        with pytest.raises(ValueError, match=message):
+            displays.DecisionSurfaceDisplay.from_network(net, X, y, ax=ax)
+        assert not ax.has_data()
 
 
 def test_surface_refuses():
@@ -484,9 +597,22 @@ def test_saliency_as_images():
     first = saliency[0, 3].reshape(6, 6)
     np.testing.assert_allclose(drawn[2:8, :6], first / np.abs(first).max())
     np.testing.assert_array_equal(display.axes_[0].images[0].get_array()[1:7, :6], X[0].reshape(6, 6))
-    assert len(display.axes_) == 2 and texts(display.axes_[1]) == ["of $h_{4}$", "of $h_{1}$"]
-    display = displays.SaliencyDisplay(saliency).plot(common_scale=True)
-    np.testing.assert_allclose(display.image_.get_array()[1:7, :6], np.abs(saliency[0]).max(axis=0).reshape(6, 6))
+    assert len(display.axes_) == 2 and texts(display.axes_[1]) == ["$h_{4}$", "$h_{1}$"]
+    display = displays.SaliencyDisplay(saliency).plot()
+    largest = np.abs(saliency[0]).max(axis=0).reshape(6, 6)
+    np.testing.assert_allclose(display.image_.get_array()[1:7, :6], largest / largest.max())
+
+
+def test_saliency_of_the_images_that_are_drawn():
+    net = network([36, 4, 3], dtype="float64")
+    X = np.random.default_rng(0).random((50, 36))
+    outputs = np.arange(50) % 3
+    display = displays.SaliencyDisplay.from_network(net, X, outputs=outputs, n_examples=5)
+    assert display.saliency.shape == (5, 3, 36) and display.outputs.tolist() == [0, 1, 2, 0, 1]
+    np.testing.assert_allclose(display.saliency, fastmlp.saliency(net, X)[:5])
+    assert displays.SaliencyDisplay.from_network(net, X, image_shape=None).saliency.shape == (50, 3, 36)
+    with pytest.raises(ValueError, match="outputs is .*; an integer from 0 to 2, or 50 of them, is allowed"):
+        displays.SaliencyDisplay.from_network(net, X, outputs=outputs[:8])
 
 
 def test_saliency_as_bars():
@@ -516,7 +642,7 @@ def test_saliency_of_models(monkeypatch, pipeline):
     X, y = table()
     linear = fastmlp.MLPClassifier((), solver="lbfgs", max_iter=5, random_state=0).fit(X, y)
     display = displays.SaliencyDisplay.from_estimator(linear, X[:1], outputs=2)
-    assert display.axes_[0].get_xlabel() == "saliency of P(c)"
+    assert display.axes_[0].get_xlabel() == "saliency of c"
     assert [bar.get_width() for bar in display.bars_] == sorted(linear.coefs_[0][:, 2], key=lambda w: -abs(w))
     display = displays.SaliencyDisplay.from_estimator(linear, X)
     assert display.outputs.tolist() == linear.predict_proba(X).argmax(axis=1).tolist()
@@ -552,7 +678,13 @@ def test_baselines():
     assert centers == [row.score for row in comparison.rows]
     assert left.get_xlabel() == "accuracy"
     assert display.figure_.get_suptitle().replace("\n", " ") == comparison.verdict.strip()
-    assert displays.BaselineDisplay(comparison).plot(plt.subplots(1, 2)[1]).axes_[0].get_title(loc="left") != ""
+
+
+def test_baselines_in_narrow_axes():
+    """Names and scores stand above the points, and the verdict, which would lie on the neighbours, is left out."""
+    left, _ = displays.BaselineDisplay(compared()).plot(plt.subplots(3, 3, figsize=(9, 7))[1][0, 0]).axes_
+    assert texts(left) == ["network: 0.920", "linear model: 0.850", "nearest neighbours: 0.910"]
+    assert left.get_title(loc="left") == "" and not any(label.get_visible() for label in left.get_yticklabels())
 
 
 def test_far_behind():
