@@ -151,7 +151,7 @@ def supplied(kind: Any, value: Any) -> Any:
         return None
     name = getattr(value, "name", None) or getattr(value, "__name__", None)
     try:
-        return _made(kind, Plain.of(value.f), Plain.of(value.df), name if isinstance(name, str) else None)
+        return _made(kind, Plain(value.f), Plain(value.df), name if isinstance(name, str) else None)
     except TypeError:  # they are no plain functions, which is told when they are checked
         return kind(value.f, value.df)
 
@@ -166,8 +166,14 @@ def described(piece: Any) -> dict[str, Any]:
     numbers = (0.4, -1.7, 2.3, 0.06, -0.05, 5.2, -6.1, 41.0)
     targets = (1.0, 0.0, 2.5, 0.3, -1.0, 4.0, -7.3, 40.0)
     places = [(z,) for z in numbers] if isinstance(piece, Activation) else list(zip(numbers, targets))
-    values = [f"{value(function, *place):.6g}" for function in (piece.f, piece.df) for place in places]
+    functions = [plain.compiled_with(_in_python, float) for plain in (piece.plain_f, piece.plain_df)]
+    values = [f"{value(function, *place):.6g}" for function in functions for place in places]
     return {"supplied": type(piece).__name__, "name": piece.name or piece.f.__name__, "values": values}
+
+
+def _in_python(function: Any) -> Any:
+    """What stands for a compiler where there is none."""
+    return function
 
 
 def value(function: Any, *x: float) -> float:
@@ -200,7 +206,8 @@ def _names_in(code: types.CodeType) -> frozenset[str]:
 class Plain:
     """A plain function as it is at a moment: with the numbers and functions around it, which may change later.
 
-    Two are equal that compute the same, because their code and all that is around it are equal.
+    Two are equal that compute the same, because their code and all that is around it are equal. What is no plain
+    function is a TypeError.
 
     Attributes
     ----------
@@ -229,11 +236,6 @@ class Plain:
         }
         defaults = found.__defaults__, tuple(sorted((found.__kwdefaults__ or {}).items()))
         self._key = found.__code__, repr(defaults), tuple((name, _key_of(v)) for name, v in self.around.items())
-
-    @classmethod
-    def of(cls, given: Any) -> "Plain":
-        """The function now; a TypeError where it is none."""
-        return cls(given)
 
     def __eq__(self, other: Any) -> bool:
         return isinstance(other, Plain) and self._key == other._key
@@ -366,7 +368,7 @@ def _plain(piece: Any, name: str) -> Plain:
     needed, allowed = (1, "f(z) and df(z)") if isinstance(piece, Activation) else (2, "f(a, y) and df(a, y)")
     given = getattr(piece, name)
     try:
-        found = Plain.of(given)
+        found = Plain(given)
         code = found.function.__code__
         required = code.co_argcount - len(found.function.__defaults__ or ())
         right = required <= needed <= code.co_argcount and not code.co_flags & 0x0C
