@@ -22,7 +22,8 @@ if not any([*pathlib.Path(p).glob("nvidia/*/bin/ptxas")] for p in sys.path) and 
 @pytest.fixture(scope="module")
 def reports():
     """What compile_cuda.py prints for each chip."""
-    jobs = [(*CHIPS[1:], "float32"), (*CHIPS[1:], "float64"), *((CHIPS[0], real) for real in ("float32", "float64"))]
+    jobs = [(*CHIPS[1:], real) for real in ("float32", "float64")]
+    jobs += [(CHIPS[0], "float32", "stage")]  # a chip with hardly any float64: each tile, without the loop over chunks
 
     def compiled(job):
         return json.loads(run_python(HERE / "compile_cuda.py", *job, timeout=900, NUMBA_ENABLE_CUDASIM="0"))
@@ -38,7 +39,7 @@ def reports():
 @pytest.mark.parametrize("chip", CHIPS)
 def test_budgets(reports, chip):
     """No spills, no stack; blocks that fit a multiprocessor's 65,536 registers, and shared memory without asking."""
-    assert len(reports[chip]) >= 18
+    assert len(reports[chip]) >= (18 if chip != "7.5" else 6)
     for name, kernel in reports[chip].items():
         assert kernel["spills"] == 0 and kernel["stack"] == 0, (name, kernel)
         assert kernel["registers"] <= 255 and kernel["registers"] * kernel["threads"] * kernel["blocks"] <= 65536, name
