@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.conversion import network_of, optimizer_batch_size, optimizer_of
-from fastmlp.inputs import NUMBERS
+from fastmlp.inputs import NUMBERS, is_whole
 from fastmlp.network import Network
 from fastmlp.optimizers import LBFGS, SGD, GradientDescent
 from fastmlp.training import DivergenceError, check_batch_size
@@ -157,7 +157,7 @@ def estimate(
     (531912, True)
     """
     for name, value, least in (("m", m, 1), ("epochs", epochs, 0)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        if not is_whole(value) or value < least:
             raise ValueError(f"{name} is {value!r}; an integer >= {least} is allowed")
     network, optimizer, batch_size = _subject(sizes, dtype, device, int(m), optimizer, batch_size)
     if isinstance(optimizer, LBFGS):
@@ -242,11 +242,13 @@ def _trial(network: Network, optimizer: Any, batch_size: int, rows: int, kind: n
 
     try:
         network.train(X, T, optimizer=optimizer, epochs=1, **size)
-        network.train(X, T, optimizer=optimizer, epochs=100_000, callbacks=[epoch_ends], **size)
+        history = network.train(X, T, optimizer=optimizer, epochs=100_000, callbacks=[epoch_ends], **size)
     except DivergenceError:
         raise ValueError(
             "the loss of made-up examples is not finite; a network whose loss is defined for all outputs is allowed"
         ) from None
+    if history.stopped == "interrupted":
+        raise KeyboardInterrupt
     return max(float(np.median(np.diff(ends))), 1e-9)
 
 

@@ -325,7 +325,7 @@ def _network_case(
 def _estimator_case(
     model: Any, X: Any, y: Any, history: Any, optimizer: Any, batch_size: Any, validation: Any
 ) -> _Case:
-    estimator: Any = as_estimator(nested(model)[-1] if hasattr(model, "fit") else model)
+    estimator: Any = as_estimator(nested(model)[-1])
     for name, value in (("history", history), ("optimizer", optimizer), ("batch_size", batch_size)):
         if value is not None:
             raise ValueError(f"{name} is given; an estimator has its own: None is allowed")

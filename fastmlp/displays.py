@@ -24,7 +24,7 @@ import numpy as np
 
 from fastmlp import formulas
 from fastmlp.conversion import examples_of, fitted_estimator, nested, network_of, seen_targets
-from fastmlp.inputs import as_examples, as_hidden_layer
+from fastmlp.inputs import as_examples, as_hidden_layer, is_whole
 from fastmlp.network import HIDDEN_ACTIVATIONS, Network
 from fastmlp.training import History
 
@@ -112,7 +112,7 @@ def _plain(ax: Any) -> None:
 
 
 def _whole(name: str, value: Any, smallest: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < smallest:
+    if not is_whole(value) or value < smallest:
         raise ValueError(f"{name} is {value!r}; an integer >= {smallest} is allowed")
     return int(value)
 
@@ -1104,7 +1104,7 @@ class WeightsDisplay:
             Those of `plot`.
         """
         n = len(_network(network).weights)
-        if isinstance(layer, bool) or not isinstance(layer, (int, np.integer)) or not -n <= layer < n:
+        if not is_whole(layer) or not -n <= layer < n:
             raise ValueError(f"layer is {layer!r}; an integer from {-n} to {n - 1} is allowed")
         number, W = range(n)[layer], network.weights[layer]
         shape = _image_shape(image_shape, len(W), guess=number == 0)

@@ -82,8 +82,7 @@ def check_gradients(
         step = 1e-6 if kinks else 1e-4
     elif not (isinstance(step, (int, float, np.number)) and 0 < step < math.inf):
         raise ValueError(f"step is {step!r}; None or a finite number > 0 is allowed")
-    whole = isinstance(entries, (int, np.integer)) and not isinstance(entries, bool)
-    if entries is not None and not (whole and entries >= 1):
+    if entries is not None and not (inputs.is_whole(entries) and entries >= 1):
         raise ValueError(f"entries is {entries!r}; None or an integer >= 1 is allowed")
     rng = np.random.default_rng(0)
     twin = Network(network.sizes, *pieces, network.l2, dtype="float64", random_state=0)
@@ -192,4 +191,10 @@ def slope_of(activation: Any, z: np.ndarray, a: np.ndarray) -> np.ndarray:
 def _on_arrays(function: Any) -> Any:
     """A function of numbers as one of arrays; NaN where it has no value."""
 
-    return np.vectorize(functools.partial(value_of, function), otypes=[np.float64])
+    vectorized = np.vectorize(functools.partial(value_of, function), otypes=[np.float64])
+
+    def on_arrays(*x: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):  # which NumPy says of NaN
+            return vectorized(*x)
+
+    return on_arrays

@@ -136,12 +136,16 @@ def fingerprint(data: Any) -> str:
     return hashlib.sha256(repr(data.shape).encode() + np.ascontiguousarray(some).tobytes()).hexdigest()[:16]
 
 
+def is_whole(value: Any) -> bool:
+    """Whether a value is an integer, Python's or NumPy's, and no truth value."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def as_hidden_layer(layer: Any, hidden: int) -> int:
     """The number of one of so many hidden layers, 0 or more; given from the end where it is negative."""
     if hidden == 0:
         raise ValueError("the network has no hidden layer, so that it represents X by nothing but X itself")
-    whole = isinstance(layer, (int, np.integer)) and not isinstance(layer, bool)
-    if not whole or not -hidden <= layer < hidden:
+    if not is_whole(layer) or not -hidden <= layer < hidden:
         raise ValueError(f"layer is {layer!r}; an integer from {-hidden} to {hidden - 1}, a hidden layer, is allowed")
     return int(layer) % hidden
 

@@ -63,8 +63,7 @@ def saliency(model: Any, X: Any, output: int | None = None) -> np.ndarray:
         check_is_fitted(as_estimator(model), "coefs_")
         network, X = network_of(model, 1), validated(model, X, accept_sparse=["csr"], reset=False)
     n_out, last = network.sizes[-1], network.output
-    whole = isinstance(output, (int, np.integer)) and not isinstance(output, bool)
-    if output is not None and not (whole and 0 <= output < n_out):
+    if output is not None and not (inputs.is_whole(output) and 0 <= output < n_out):
         raise ValueError(f"output is {output!r}; None or an integer from 0 to {n_out - 1} is allowed")
     m, dtype = X.shape[0], np.dtype(network.dtype)
     wanted = range(n_out) if output is None else [int(output)]

@@ -194,7 +194,7 @@ def _rates(lowest: Any, highest: Any, steps: Any) -> list[float]:
             raise ValueError(f"{name} is {value!r}; a finite number > 0 is allowed")
     if lowest >= highest:
         raise ValueError(f"lowest is {lowest} and highest is {highest}; lowest < highest is allowed")
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < LEAST_STEPS:
+    if not inputs.is_whole(steps) or steps < LEAST_STEPS:
         raise ValueError(f"steps is {steps!r}; an integer >= {LEAST_STEPS} is allowed")
     return np.geomspace(lowest, highest, int(steps)).tolist()
 

@@ -490,7 +490,7 @@ class Network:
     ) -> tuple[Any, Any, Any]:
         """`_data`, or a stream and no targets where X is read in chunks."""
         n_in, outputs = self._sizes[0], self._sizes[-1]
-        if window is not None and (isinstance(window, bool) or not isinstance(window, (int, np.integer)) or window < 1):
+        if window is not None and (not inputs.is_whole(window) or window < 1):
             raise ValueError(f"window is {window!r}; None or an integer >= 1, a number of examples, is allowed")
         mapped = isinstance(X, np.memmap) and shuffle and sample_weight is None
         if T is not None and not mapped and window is None:

@@ -64,8 +64,7 @@ class Shards(Sequence[Chunk]):
         self._X, self._T = self._parts(X, "X"), self._parts(T, "T")
         if len(self._X) != len(self._T):
             raise ValueError(f"X has {len(self._X)} files or arrays and T has {len(self._T)}; as many are allowed")
-        whole = isinstance(chunk_rows, (int, np.integer)) and not isinstance(chunk_rows, bool)
-        if chunk_rows is not None and not (whole and chunk_rows >= 1):
+        if chunk_rows is not None and not (inputs.is_whole(chunk_rows) and chunk_rows >= 1):
             raise ValueError(f"chunk_rows is {chunk_rows!r}; None or an integer >= 1 is allowed")
         self._places: list[tuple[int, int, int]] = []  # part, first and last row of each chunk
         for k in range(len(self._X)):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp.inputs import fingerprint, not_finite_error
+from fastmlp.inputs import fingerprint, is_whole, not_finite_error
 from fastmlp.optimizers import LBFGS, SGD, Adam, GradientDescent, Optimizer, moments, rule
 
 if TYPE_CHECKING:
@@ -270,13 +270,13 @@ def check_batch_size(batch_size: Any, optimizer: Optimizer, m: int) -> int:
         return m
     if batch_size is None:
         return min(200, m)
-    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+    if not is_whole(batch_size) or batch_size < 1:
         raise ValueError(f"batch_size is {batch_size!r}; None or an integer >= 1 is allowed")
     return min(int(batch_size), m)
 
 
 def _check_counts(epochs: Any, settings: Settings) -> None:
-    if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
+    if not is_whole(epochs) or epochs < 0:
         raise ValueError(f"epochs is {epochs!r}; an integer >= 0 is allowed")
     if not isinstance(settings.shuffle, (bool, np.bool_)):
         raise ValueError(f"shuffle is {settings.shuffle!r}; True or False is allowed")
@@ -285,7 +285,7 @@ def _check_counts(epochs: Any, settings: Settings) -> None:
     if tol is not None and not (number and tol >= 0 and math.isfinite(tol)):
         raise ValueError(f"tol is {tol!r}; None or a finite number >= 0 is allowed")
     if patience is not None:
-        if isinstance(patience, bool) or not isinstance(patience, (int, np.integer)) or patience < 1:
+        if not is_whole(patience) or patience < 1:
             raise ValueError(f"patience is {patience!r}; None or an integer >= 1 is allowed")
         if settings.validation is None:
             raise ValueError(f"patience is {patience} and validation is None; patience needs validation=(X, T)")
@@ -297,7 +297,7 @@ def _check_counts(epochs: Any, settings: Settings) -> None:
 
 def check_every(every: Any) -> None:
     """Refuse a number of epochs between checkpoints that is none."""
-    if isinstance(every, bool) or not isinstance(every, (int, np.integer)) or every < 1:
+    if not is_whole(every) or every < 1:
         raise ValueError(f"checkpoint_every is {every!r}; an integer >= 1 is allowed")
 
 

@@ -89,6 +89,21 @@ def test_a_trial_needs_little_memory():
     tracemalloc.stop()
 
 
+def test_ctrl_c_ends_it(monkeypatch):
+    """In the first training, whose epochs are compiled or warm, as in the second."""
+    original = fastmlp.Network.train
+
+    def interrupted(self, *given, **more):
+        def interrupt(network, history):
+            raise KeyboardInterrupt
+
+        return original(self, *given, **{**more, "callbacks": [interrupt]})
+
+    monkeypatch.setattr(fastmlp.Network, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fastmlp.estimate([3, 2], 50)
+
+
 def test_what_is_wrong_is_refused():
     for m in (0, -1, 1.5, True, None):
         with refused("m is", "an integer >= 1 is allowed"):

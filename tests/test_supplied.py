@@ -435,4 +435,4 @@ def found(function, arguments=1):
 
 print(found(lambda z: z / (1.0 + np.exp(-z))), found(lambda z: math.erf(z)), found(lambda a, y: (a - y) ** 2, 2))
 """
-    assert run_python("-c", program).split() == ["of_vectors", "of_numbers", "of_pairs_of_vectors"]
+    assert run_python("-c", program).split() == ["of_vectors", "of_numbers", "of_vectors"]

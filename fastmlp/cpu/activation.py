@@ -29,7 +29,7 @@ def activate(layer, activation, A, a, vectors, rows):
     if activation == IDENTITY:
         return
     if activation == SUPPLIED:
-        call_map(layer.f, address(A, a), 0, address(A, a), vectors, rows)
+        call_map(layer.f, address(A, a), address(A, a), address(A, a), vectors, rows)
         return
     for r in range(a, a + rows * P, P):
         for v in range(r, r + vectors * V, V):
@@ -51,7 +51,7 @@ def activate(layer, activation, A, a, vectors, rows):
 def keep_slopes(layer, activation, A, S, a, vectors, rows):
     """f'(z) into S, z being at A[a] still, where a user has supplied f: it need not be a function of f(z)."""
     if activation == SUPPLIED:
-        call_map(layer.df, address(A, a), 0, address(S, a), vectors, rows)
+        call_map(layer.df, address(A, a), address(A, a), address(S, a), vectors, rows)
 
 
 @kernel

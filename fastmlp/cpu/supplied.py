@@ -77,20 +77,13 @@ def _whole_power_of_vectors(x, n):
     return power
 
 
-def _loop(function, arguments, dtype, by_vectors):
-    """out = function(x), or function(x, y), for `rows` rows of `vectors` vectors at addresses, a panel's width apart.
+def _loop(function, dtype, by_vectors):
+    """out = function(x, y) for `rows` rows of `vectors` vectors at addresses, a panel's width apart.
 
     Numbers are read before those in the same place are written: out may be x or y.
     """
 
     def of_vectors(x, y, out, vectors, rows):
-        X, OUT = numbers_at(x, dtype), numbers_at(out, dtype)
-        P, V = panel_width(X), lanes(X)
-        for r in range(0, rows * P, P):
-            for v in range(r, r + vectors * V, V):
-                store(OUT, v, function(load(X, v)))
-
-    def of_pairs_of_vectors(x, y, out, vectors, rows):
         X, Y, OUT = numbers_at(x, dtype), numbers_at(y, dtype), numbers_at(out, dtype)
         P, V = panel_width(X), lanes(X)
         for r in range(0, rows * P, P):
@@ -98,27 +91,27 @@ def _loop(function, arguments, dtype, by_vectors):
                 store(OUT, v, function(load(X, v), load(Y, v)))
 
     def of_numbers(x, y, out, vectors, rows):
-        X, OUT = numbers_at(x, dtype), numbers_at(out, dtype)
-        P, V = panel_width(X), lanes(X)
-        for r in range(0, rows * P, P):
-            for n in range(r, r + vectors * V):
-                OUT[n] = function(X[n])
-
-    def of_pairs(x, y, out, vectors, rows):
         X, Y, OUT = numbers_at(x, dtype), numbers_at(y, dtype), numbers_at(out, dtype)
         P, V = panel_width(X), lanes(X)
         for r in range(0, rows * P, P):
             for n in range(r, r + vectors * V):
                 OUT[n] = function(X[n], Y[n])
 
-    if arguments == 1:
-        return of_vectors if by_vectors else of_numbers
-    return of_pairs_of_vectors if by_vectors else of_pairs
+    return of_vectors if by_vectors else of_numbers
+
+
+def _of_first(function):
+    """A function of one number as one of two."""
+
+    def of_two(x, y):
+        return function(x)
+
+    return jitted(of_two)
 
 
 @once
 def compiled_map(plain: Plain, arguments, dtype):
-    """The loop that calls a plain function of one or two numbers of a dtype.
+    """The loop that calls a plain function of one or two numbers of a dtype; where it is one, y may be x.
 
     Raises
     ------
@@ -129,7 +122,8 @@ def compiled_map(plain: Plain, arguments, dtype):
     for by_vectors in (True, False):
         try:
             kernel = plain.compiled_with(jitted, dtype.type)
-            return compiling.pointer(signature, _loop(kernel, arguments, dtype, by_vectors), kept=False)
+            kernel = kernel if arguments == 2 else _of_first(kernel)
+            return compiling.pointer(signature, _loop(kernel, dtype, by_vectors), kept=False)
         except (NumbaError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
             problem = error
     told = [line for line in str(problem).splitlines() if line.strip() and not line.startswith(("Failed", "During"))]

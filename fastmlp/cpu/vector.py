@@ -474,17 +474,22 @@ def record_at(context, address, n, dtype):
     return record(types.intp, types.intp, dtype), generate
 
 
-@intrinsic
-def call_gather(context, function, source, order, first, count, buffer, stride):
-    """Call the gather kernel at an address (see gather.py); every argument is an integer."""
+def _call_at(words):
+    """What calls the function at an address, the first of the arguments, with so many integers, the others."""
 
     def generate(context, builder, signature, args):
         word = context.get_value_type(types.intp)
-        pointer = ir.FunctionType(ir.VoidType(), [word] * 6).as_pointer()
+        pointer = ir.FunctionType(ir.VoidType(), [word] * words).as_pointer()
         builder.call(builder.inttoptr(args[0], pointer), args[1:])
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 7), generate
+    return types.void(*[types.intp] * (1 + words)), generate
+
+
+@intrinsic
+def call_gather(context, function, source, order, first, count, buffer, stride):
+    """Call the gather kernel at an address (see gather.py); every argument is an integer."""
+    return _call_at(words=6)
 
 
 @intrinsic
@@ -500,27 +505,13 @@ def numbers_like(context, address, A):
 @intrinsic
 def call_pass(context, function, step, activations, share, shares):
     """Call the kernel at an address (see epoch.py); every argument is an integer."""
-
-    def generate(context, builder, signature, args):
-        word = context.get_value_type(types.intp)
-        pointer = ir.FunctionType(ir.VoidType(), [word] * 4).as_pointer()
-        builder.call(builder.inttoptr(args[0], pointer), args[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 5), generate
+    return _call_at(words=4)
 
 
 @intrinsic
 def call_map(context, function, x, y, out, vectors, rows):
     """Call the function at an address for every number of some rows (see supplied.py); every argument is an integer."""
-
-    def generate(context, builder, signature, args):
-        word = context.get_value_type(types.intp)
-        pointer = ir.FunctionType(ir.VoidType(), [word] * 5).as_pointer()
-        builder.call(builder.inttoptr(args[0], pointer), args[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 6), generate
+    return _call_at(words=5)
 
 
 @intrinsic
