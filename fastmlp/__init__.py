@@ -61,6 +61,7 @@ LATER = {  # what is loaded when it is first asked for, and from which module: i
     "saliency": "interpretation",
     "save": "persistence",
     "to_onnx": "onnx_export",
+    "train_many": "many",
 }
 
 
@@ -103,5 +104,6 @@ __all__ = [
     "save",
     "show_versions",
     "to_onnx",
+    "train_many",
     "warmup",
 ]

@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ class TrainerBase(ABC):
     @abstractmethod
     def epochs(
         self, X: Any, T: Any, sample_weight: Any, settings: dict[str, Any], batch_size: int,
-        order: Any = None, loss_offsets: Any = None,
+        order: Any = None, loss_offsets: Any = None, subset: Any = None,
     ) -> Any:  # fmt: skip
         """Training passes over the examples of X and T."""
 
@@ -185,6 +186,19 @@ class EpochsBase(ABC):
         while self.done < self.chunks:
             self.run_slice()
 
+    def to_the_end(self) -> "Passes":
+        """`finish` for `run` and `run_together`."""
+        while self.done < self.chunks:
+            yield self
+
+    def seconds(self) -> float:
+        """About how long what is left of the pass takes."""
+        return (self.chunks - self.done) * self._seconds_a_chunk
+
+    def left_finite(self) -> bool:
+        """Whether every weight and bias is finite behind what was run."""
+        return self.trainer.is_finite()
+
     def examples(self, chunks: int) -> int:
         """How many examples are in the first so many chunks."""
         return min(self.m, round(chunks / self.chunks * self.m))
@@ -206,3 +220,22 @@ class EpochsBase(ABC):
                 error = not_finite_error(data, self.trainer.dtype, name)
                 if error is not None:
                     raise error
+
+
+# What trains: it yields passes that are to be run further, by a slice at the least, and returns its result.
+Passes = Generator[EpochsBase, None, Any]
+
+
+def run(passes: Passes) -> Any:
+    """Run what a training yields slice by slice, so that Ctrl-C is heard; returns its result."""
+    try:
+        epochs = next(passes)
+        while True:
+            try:
+                epochs.run_slice()
+            except BaseException as error:
+                epochs = passes.throw(error)
+            else:
+                epochs = next(passes)
+    except StopIteration as end:
+        return end.value

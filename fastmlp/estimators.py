@@ -31,6 +31,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastmlp import devices
+from fastmlp.backend import run
 from fastmlp.cpu.prediction import PlainPrediction
 from fastmlp.cpu.trainer import is_finite
 from fastmlp.fitting import (
@@ -137,10 +138,16 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
 
     # ---- what is fitted --------------------------------------------------------------------------------------------
 
-    def _fit(
+    def _fit(self, *arguments, **more):
+        with self._threads():
+            run(self._fitting(*arguments, **more))
+        return self
+
+    def _fitting(
         self, X, y, sample_weight=None, incremental=False, eval_set=None, checkpoint=None, checkpoint_every=1,
         before=None,
     ):  # fmt: skip
+        """Fit; a generator of the passes that are to be run, which returns whether Ctrl-C has ended it."""
         given = X, y, sample_weight
         before = dict(vars(self)) if before is None else before
         with self._as_it_was(before):
@@ -187,7 +194,7 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         report = Report(self, *given, context if hasattr(self, "_skl_callbacks") else None)
         if context is not None:
             context.call_on_fit_task_begin(estimator=self, **report.data)
-        with self._threads(), report:
+        with report:
             if self.solver == "lbfgs":
                 total = examples.m if examples.weight is None else examples.weight.sum()
                 l2 = self.alpha / total if self.l2 is None else self.l2
@@ -204,7 +211,7 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
                 l2 = self.alpha if by_example else self.l2
                 trainer = self._trainer(dtype, l2, by_example, examples.m, incremental)
                 begun_with = None if validation is None else validation.best
-                fit_minibatches(self, trainer, examples, incremental, validation, report, progress)
+                yield from fit_minibatches(self, trainer, examples, incremental, validation, report, progress)
                 best = None if validation is None else validation.best
                 if best is not None and (trainer.is_finite() or best is not begun_with):
                     if not trainer.is_finite():
@@ -212,7 +219,7 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
                             f"Training diverged in epoch {self.n_iter_}; the weights are those with the best "
                             f"validation score before. {AGAINST_DIVERGENCE}",
                             RuntimeWarning,
-                            stacklevel=5,
+                            stacklevel=7,
                         )
                     trainer.set_parameters(*best)
             weights, biases = trainer.parameters()
@@ -228,7 +235,7 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         self.coefs_, self.intercepts_ = weights, biases
         if context is not None:
             context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **report.data)
-        return self
+        return report.interrupted
 
     @contextlib.contextmanager
     def _as_it_was(self, before: dict[str, Any]) -> Iterator[None]:

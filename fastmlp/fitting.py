@@ -17,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring, r2_score
 from sklearn.utils.optimize import _check_optimize_result
 
+from fastmlp.backend import Passes, run
 from fastmlp.optimizers import MOMENTS
 from fastmlp.persistence import (
     Checkpoint,
@@ -248,7 +249,7 @@ def fit_minibatches(
     validation: "Validation | None",
     report: "Report",
     progress: Progress | None,
-) -> None:
+) -> Passes:
     """Epochs of minibatches until nothing improves, or max_iter of them; one when incremental.
 
     Writes the estimator's loss_, loss_curve_, best_loss_, n_iter_ and t_, and with a validation (which has a score)
@@ -273,8 +274,9 @@ def fit_minibatches(
     if shuffled or examples.chosen is not None:
         order = index.copy() if examples.chosen is None else examples.chosen.astype(np.int64)
     batch_size = batch_size_of(estimator, m)
+    settings = {**state.settings, "remember": estimator.solver == "gd"}
     epochs = trainer.epochs(
-        examples.X, examples.T, examples.weight, state.settings, batch_size, order, examples.loss_offsets
+        examples.X, examples.T, examples.weight, settings, batch_size, order, examples.loss_offsets
     )
     try:
         while estimator.n_iter_ < estimator.max_iter and not (progress is not None and progress.finished):
@@ -284,8 +286,6 @@ def fit_minibatches(
                 rng.shuffle(permutation)
                 index = index[permutation]
                 order[...] = index if examples.chosen is None else examples.chosen[index]
-            if estimator.solver == "gd":
-                trainer.remember()
             rate = scheduled_rate(estimator, state.epochs, state.learning_rate)
             epochs.begin(
                 learning_rate=rate,
@@ -295,8 +295,8 @@ def fit_minibatches(
             )
             diverged = False
             while epochs.done < epochs.chunks and not diverged:
-                epochs.run_slice()
-                diverged = not trainer.is_finite()
+                yield epochs
+                diverged = not epochs.left_finite()
             state.updates += epochs.updates()
             state.epochs += 1
             estimator.n_iter_ += 1
@@ -305,7 +305,7 @@ def fit_minibatches(
             estimator.loss_curve_.append(estimator.loss_)
             report.line(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
             if validation is not None:
-                validation.epoch_ends(trainer)
+                yield from validation.epoch_ends(trainer)
                 report.line(f"Validation score: {estimator.validation_scores_[-1]:f}")
             stop = diverged
             if estimator.solver == "gd":
@@ -333,6 +333,7 @@ def fit_minibatches(
                     stacklevel=2,
                 )
     except KeyboardInterrupt:
+        report.interrupted = True
         warnings.warn("Training interrupted by user.", stacklevel=2)
     state.keep(trainer, for_more=incremental)
 
@@ -398,14 +399,14 @@ class Validation:
         self.weighted = self.scorer is not None and _takes_weights(self.scorer)
         self.losses: Any = None  # passes over the examples that only look
 
-    def epoch_ends(self, trainer: Any) -> None:
+    def epoch_ends(self, trainer: Any) -> Passes:
         """Append to the estimator's validation_scores_ and validation_curve_."""
         estimator, examples = self.estimator, self.examples
         if self.losses is None:
             rule, weight = {"rule": "evaluate"}, examples.weight
             self.losses = trainer.epochs(examples.X, examples.T, weight, rule, examples.m, None, examples.loss_offsets)
         self.losses.begin()
-        self.losses.finish()
+        yield from self.losses.to_the_end()
         estimator.validation_curve_.append(self.losses.mean_loss() / examples.outputs_per_loss)
         estimator.validation_scores_.append(self._score(trainer))
 
@@ -446,6 +447,7 @@ class Report:
         self.estimator, self.context = estimator, context
         self.data = {"X": X, "y": y, "metadata": None if sample_weight is None else {"sample_weight": sample_weight}}
         self.bar = None
+        self.interrupted = False  # whether Ctrl-C has ended the training
 
     def __enter__(self) -> "Report":
         if self.estimator.verbose == 1:
@@ -521,7 +523,7 @@ def fit_lbfgs(
         if validation is not None or report.context is not None or progress is not None:
             evaluation.put(iterate)
         if validation is not None:
-            validation.epoch_ends(trainer)
+            run(validation.epoch_ends(trainer))
         stop = report.epoch_ends(trainer)
         if progress is not None:
             progress.keep(estimator, trainer, finished=bool(stop))
@@ -540,6 +542,7 @@ def fit_lbfgs(
             options={"maxfun": estimator.max_fun, "maxiter": estimator.max_iter - done, "gtol": estimator.tol},
         )
     except KeyboardInterrupt:
+        report.interrupted = True
         warnings.warn("Training interrupted by user.", stacklevel=2)
         if not hasattr(estimator, "loss_"):
             estimator.loss_ = np.nan

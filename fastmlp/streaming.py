@@ -259,7 +259,7 @@ class Stream:
         order = np.arange(X.shape[0])
         if self._seed is not None:
             seed = self._seed + number  # that of a training in memory when there is one window
-            callable_at(compiled_shuffle().address, 3)(order.ctypes.data, len(order), seed)
+            callable_at(compiled_shuffle().address, 4)(order.ctypes.data, 0, len(order), seed)
         return X, T, order
 
     def not_finite_error(self, dtype: np.dtype) -> ValueError | None:

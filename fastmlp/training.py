@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastmlp.inputs import fingerprint, is_whole, not_finite_error
+from fastmlp.backend import Passes, run
+from fastmlp.inputs import as_array, as_sample_weight, fingerprint, is_whole, not_finite_error
 from fastmlp.optimizers import LBFGS, SGD, Adam, GradientDescent, Optimizer, moments, rule
 
 if TYPE_CHECKING:
@@ -35,9 +36,10 @@ class History:
         Epochs completed.
     seconds : float
         Time taken.
-    stopped : {"epochs", "tol", "patience", "callback", "interrupted"}
+    stopped : {"epochs", "tol", "patience", "callback", "interrupted", "diverged"}
         Why training ended. L-BFGS says "tol" when it ends by itself, at a minimum or where its line search finds no
-        better point at this precision, and "epochs" also when its max_evaluations are used up.
+        better point at this precision, and "epochs" also when its max_evaluations are used up. "diverged" comes from
+        `train_many` only: `train` raises DivergenceError.
     """
 
     objective: list[float] = field(default_factory=list)
@@ -62,24 +64,25 @@ class Settings:
     window: Any = None
 
 
+class Held(NamedTuple):
+    """Validation data that are known to be right."""
+
+    X: Any
+    T: Any
+    rows: np.ndarray | None  # which of them; all when None
+
+
 class Watch:
     """What happens between epochs: history, validation, patience, callbacks, checkpoints."""
 
     def __init__(self, network: "Network", settings: Settings):
         self.network, self.settings = network, settings
         self.history = History(validation=None if settings.validation is None else [])
-        self.validation: Any = None
+        self.validation: Held | None = None
         self.losses: Any = None  # passes over the validation data
         if settings.validation is not None:
-            try:
-                X, T = settings.validation
-            except (TypeError, ValueError):
-                raise ValueError("validation is not a pair; (X, T) is allowed") from None
-            self.validation = network._data(X, T, None, "validation ")[:2]
-            for data, name in zip(self.validation, ("validation X", "validation T"), strict=True):
-                error = not_finite_error(data, np.dtype(network.dtype), name)
-                if error is not None:
-                    raise error
+            given = settings.validation
+            self.validation = given if isinstance(given, Held) else validation_data(network, given)
         self.best = math.inf
         self.best_epoch = 0
         self.best_state: Any = None
@@ -90,10 +93,10 @@ class Watch:
         self.rate: float | None = None  # of the last epoch, where it is a function's
         self.started = time.perf_counter()
 
-    def epoch_ends(self, objective: float) -> bool:
+    def epoch_ends(self, objective: float) -> Passes:
         """Note a completed epoch; returns whether to stop."""
         network, history, settings = self.network, self.history, self.settings
-        validation = None if self.validation is None else self._objective()  # Ctrl-C may come here
+        validation = None if self.validation is None else (yield from self._objective())  # Ctrl-C may come here
         history.objective.append(objective)
         history.n_epochs += 1
         history.seconds = time.perf_counter() - self.started
@@ -120,25 +123,28 @@ class Watch:
             history.stopped = stopped
         return stopped is not None
 
-    def _objective(self) -> float:
+    def _objective(self) -> Passes:
         """J of the validation data."""
         trainer = self.network._trainer
         if self.losses is None:
-            X, T = self.validation
-            self.losses = trainer.epochs(X, T, None, {"rule": "evaluate"}, X.shape[0])
+            assert self.validation is not None
+            X, T, rows = self.validation
+            m = X.shape[0] if rows is None else len(rows)
+            self.losses = trainer.epochs(X, T, None, {"rule": "evaluate"}, m, rows)
         self.losses.begin()
-        self.losses.finish()
+        yield from self.losses.to_the_end()
         return self.losses.mean_loss() + trainer.penalty()
 
-    def resume(self, run: dict[str, Any], optimizer: Optimizer, epochs: int) -> None:
+    def resume(self, identity: dict[str, Any], optimizer: Optimizer, epochs: int) -> None:
         """Open the checkpoint, and go to where the training that wrote it was."""
         if self.settings.checkpoint is None:
             return
         from fastmlp import persistence
 
         network, settings = self.network, self.settings
-        run = {**persistence.network_settings(network), **run, "optimizer": persistence.optimizer_values(optimizer)}
-        checkpoint = persistence.Checkpoint(settings.checkpoint, settings.checkpoint_every, "Network", run)
+        identity = {**persistence.network_settings(network), **identity}
+        identity["optimizer"] = persistence.optimizer_values(optimizer)
+        checkpoint = persistence.Checkpoint(settings.checkpoint, settings.checkpoint_every, "Network", identity)
         persistence.rng_values(network._rng)  # refuses a generator that a file cannot hold
         found = checkpoint.read()
         if found is not None:
@@ -207,57 +213,103 @@ class Watch:
         return self.history
 
 
-def train(
-    network: "Network",
-    X: Any,
-    T: Any,
-    optimizer: Optimizer,
-    batch_size: int | None,
-    epochs: int,
-    settings: Settings,
-    sample_weight: Any,
-) -> History:
-    """See `Network.train`."""
-    if not isinstance(optimizer, (GradientDescent, SGD, Adam, LBFGS)):
-        raise ValueError(f"optimizer is {optimizer!r}; a GradientDescent, SGD, Adam or LBFGS object is allowed")
-    shuffles = bool(settings.shuffle) and isinstance(optimizer, (SGD, Adam))
-    X, T, weight = network._training_data(X, T, sample_weight, shuffles, settings.window)
-    batch_size = check_batch_size(batch_size, optimizer, X.shape[0])
-    _check_counts(epochs, settings)
-    if isinstance(optimizer, LBFGS) and network.dropout > 0:
-        raise ValueError(f"dropout is {network.dropout}; LBFGS allows 0.0 only, for its objective must not change")
-    if network._training:
-        raise RuntimeError("train was called by a callback of a training of the same network, which goes on after it")
-    watch = Watch(network, settings)
-    network._settle(X.shape[0], batch_size, epochs)
-    watch.resume(_run(X, T, weight, batch_size, watch), optimizer, epochs)
-    descend = _lbfgs if isinstance(optimizer, LBFGS) else _descend
-    with _progress_bar(settings.progress, epochs, X.shape[0], watch.history.n_epochs) as bar:
+def validation_data(network: "Network", given: Any) -> Held:
+    """The validation data that are given, (X, T), checked."""
+    try:
+        X, T = given
+    except (TypeError, ValueError):
+        raise ValueError("validation is not a pair; (X, T) is allowed") from None
+    X, T, _ = network._data(X, T, None, "validation ")
+    for data, name in ((X, "validation X"), (T, "validation T")):
+        error = not_finite_error(data, np.dtype(network.dtype), name)
+        if error is not None:
+            raise error
+    return Held(X, T, None)
+
+
+class Training:
+    """A training whose arguments are right: `passes` trains, by passes that `run` runs, or others.
+
+    Parameters
+    ----------
+    network, X, T, optimizer, batch_size, epochs, settings, sample_weight
+        See `Network.train`.
+    subset : ndarray of int64, optional
+        Which examples to train on, as if there were no others.
+    """
+
+    def __init__(
+        self,
+        network: "Network",
+        X: Any,
+        T: Any,
+        optimizer: Optimizer,
+        batch_size: int | None,
+        epochs: int,
+        settings: Settings,
+        sample_weight: Any,
+        subset: np.ndarray | None = None,
+    ):
+        if not isinstance(optimizer, (GradientDescent, SGD, Adam, LBFGS)):
+            raise ValueError(f"optimizer is {optimizer!r}; a GradientDescent, SGD, Adam or LBFGS object is allowed")
+        self.network, self.epochs, self.subset = network, epochs, subset
+        self.optimizer: Any = optimizer
+        self.shuffles = bool(settings.shuffle) and isinstance(optimizer, (SGD, Adam))
+        self.X, self.T, self.weight = network._training_data(X, T, sample_weight, self.shuffles, settings.window)
+        self.m = self.X.shape[0]
+        if subset is not None:
+            self.m = len(subset)
+            if self.weight is not None:  # as if there were no others: weights are divided by their largest
+                own = as_sample_weight(as_array(sample_weight, "sample_weight")[subset], self.m)
+                self.weight[subset] = own
+        self.batch_size = check_batch_size(batch_size, optimizer, self.m)
+        _check_counts(epochs, settings)
+        if isinstance(optimizer, LBFGS) and network.dropout > 0:
+            raise ValueError(f"dropout is {network.dropout}; LBFGS allows 0.0 only, for its objective must not change")
+        if network._training:
+            message = "train was called by a callback of a training of the same network, which goes on after it"
+            raise RuntimeError(message)
+        self.watch = Watch(network, settings)
+        network._settle(self.m, self.batch_size, epochs)
+        identity = _identity(self.X, self.T, self.weight, self.batch_size, self.watch)
+        self.watch.resume(identity, optimizer, epochs)
+
+    def passes(self, bar: Callable[[int], None]) -> Passes:
+        """Train; returns the History. `bar` is told of examples that are done."""
+        watch, descend = self.watch, _lbfgs if isinstance(self.optimizer, LBFGS) else _descend
         try:
-            network._training = True
+            self.network._training = True
             if not watch.finished:
-                descend(network, X, T, weight, optimizer, batch_size, epochs, watch, bar)
+                yield from descend(self, bar)
             watch.keep(ends=True)
         except KeyboardInterrupt:
             watch.history.stopped = "interrupted"
         finally:
-            network._training = False
-    return watch.training_ends()
+            self.network._training = False
+        return watch.training_ends()
 
 
-def _run(X: Any, T: Any, weight: Any, batch_size: int, watch: Watch) -> dict[str, Any]:
+def train(*arguments: Any) -> History:
+    """See `Network.train`; the arguments are Training's."""
+    training = Training(*arguments)
+    done, progress = training.watch.history.n_epochs, training.watch.settings.progress
+    with progress_bar(progress, training.epochs * training.m, done * training.m) as bar:
+        return run(training.passes(bar))
+
+
+def _identity(X: Any, T: Any, weight: Any, batch_size: int, watch: Watch) -> dict[str, Any]:
     """What a training depends on beside the network and the optimizer: a checkpoint of another is refused."""
     settings, given = watch.settings, watch.validation
     if settings.checkpoint is None:
         return {}
-    run = {"batch_size": batch_size, **{name: getattr(settings, name) for name in ("shuffle", "tol", "patience")}}
+    identity = {"batch_size": batch_size, **{name: getattr(settings, name) for name in ("shuffle", "tol", "patience")}}
     examples, shapes = (X, T), (X.shape, None if T is None else T.shape)
     if T is None:  # a stream
         examples, shapes = X.like, (X.shape, X.t_shape)
-        run |= {"chunks": fingerprint(np.array(X.rows)), "window": X.window_rows}
-    run |= {"X": shapes[0], "T": shapes[1], "hash of some rows": [fingerprint(data) for data in examples]}
-    run["sample_weight"] = None if weight is None else fingerprint(weight)
-    return {**run, "validation": None if given is None else [data.shape for data in given]}
+        identity |= {"chunks": fingerprint(np.array(X.rows)), "window": X.window_rows}
+    identity |= {"X": shapes[0], "T": shapes[1], "hash of some rows": [fingerprint(data) for data in examples]}
+    identity["sample_weight"] = None if weight is None else fingerprint(weight)
+    return {**identity, "validation": None if given is None else [data.shape for data in given[:2]]}
 
 
 def check_batch_size(batch_size: Any, optimizer: Optimizer, m: int) -> int:
@@ -329,31 +381,24 @@ def _seed(rng: Any) -> int:
     return int(draw(0, 2**62, dtype=np.int64))
 
 
-def _descend(
-    network: "Network",
-    X: Any,
-    T: Any,
-    weight: Any,
-    optimizer: Any,
-    batch_size: int,
-    epochs: int,
-    watch: Watch,
-    bar: Callable[[int], None],
-) -> None:
+def _descend(training: Training, bar: Callable[[int], None]) -> Passes:
     """GradientDescent, SGD and Adam."""
+    network, optimizer, watch = training.network, training.optimizer, training.watch
     trainer = network._trainer
     before = _state(network)
     if network._optimizer != optimizer:
         _start_optimizer(network, optimizer)
-    shuffle = watch.settings.shuffle and not isinstance(optimizer, GradientDescent)
+    shuffle = training.shuffles
     drops = network.dropout > 0 and len(network.sizes) > 2
     names = ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay")
     settings = {name: getattr(optimizer, name, 0.0) for name in names}
-    settings |= {"rule": rule(optimizer), "max_norm": getattr(optimizer, "max_gradient_norm", None)}
-    epoch = trainer.epochs(X, T, weight, settings, batch_size, "shuffled" if shuffle else None)
+    settings |= {"rule": rule(optimizer), "remember": True, "max_norm": getattr(optimizer, "max_gradient_norm", None)}
+    order = "shuffled" if shuffle else None
+    epoch = trainer.epochs(
+        training.X, training.T, training.weight, settings, training.batch_size, order, subset=training.subset
+    )
     first = watch.history.n_epochs
-    for number in range(first, epochs):
-        trainer.remember()
+    for number in range(first, training.epochs):
         # an epoch may fail to read its chunks, when the weights before it are to stand
         at_start = None if epoch.stream is None else _state(network)
         rate = learning_rate_of(optimizer.learning_rate, network._epochs)
@@ -368,7 +413,7 @@ def _descend(
         try:
             while True:
                 done = epoch.done
-                epoch.run_slice()
+                yield epoch
                 bar(epoch.examples(epoch.done) - epoch.examples(done))
                 if epoch.done == epoch.chunks or not math.isfinite(epoch.objective()):
                     break
@@ -380,7 +425,7 @@ def _descend(
             raise
         objective = _epoch_ends(network, epoch, optimizer, at_start or before)
         network._epochs += 1
-        stop = watch.epoch_ends(objective)
+        stop = yield from watch.epoch_ends(objective)
         if network._optimizer is None:  # a callback has assigned weights or biases
             _start_optimizer(network, optimizer)
         watch.keep()
@@ -392,7 +437,7 @@ def _epoch_ends(network: "Network", epoch: Any, optimizer: Any, before: tuple[An
     """Count an epoch's updates; returns its objective, or raises what explains numbers that are not finite."""
     network._updates += epoch.updates()
     objective = epoch.objective()
-    if not (math.isfinite(objective) and network._trainer.is_finite()):
+    if not (math.isfinite(objective) and epoch.left_finite()):
         _recover(network, epoch, optimizer, before)
     return objective
 
@@ -454,9 +499,12 @@ def _recover(network: "Network", epoch: Any, optimizer: Any, before: tuple[Any, 
 class FullBatch:
     """The loss over all examples, its penalty and their gradient, as functions of one vector: weights, then biases."""
 
-    def __init__(self, trainer: Any, X: Any, T: Any, weight: Any, loss_offsets: Any = None):
+    def __init__(
+        self, trainer: Any, X: Any, T: Any, weight: Any, loss_offsets: Any = None, subset: np.ndarray | None = None
+    ):
         self.trainer = trainer
-        self._epoch = trainer.epochs(X, T, weight, {"rule": "store"}, X.shape[0], None, loss_offsets)
+        m = X.shape[0] if subset is None else len(subset)
+        self._epoch = trainer.epochs(X, T, weight, {"rule": "store"}, m, subset, loss_offsets)
         self._check = True
         weights, biases = trainer.parameters()
         self.start = self._join(weights, biases)
@@ -464,7 +512,7 @@ class FullBatch:
         self._shapes = [array.shape for array in (*weights, *biases)]
         self._ends = np.cumsum([math.prod(shape) for shape in self._shapes])
         self._l2 = trainer.l2 * (np.arange(self._ends[-1]) < self._ends[self._layers - 1])  # biases have no penalty
-        self._scale = 1.0 / (X.shape[0] if weight is None else weight.sum())
+        self._scale = 1.0 / (m if weight is None else weight.sum() if subset is None else weight[subset].sum())
 
     @staticmethod
     def _join(weights: Any, biases: Any) -> np.ndarray:
@@ -489,22 +537,16 @@ class FullBatch:
         return self._epoch.mean_loss(), 0.5 * float(penalized @ vector), gradient
 
 
-def _lbfgs(
-    network: "Network",
-    X: Any,
-    T: Any,
-    weight: Any,
-    optimizer: Any,
-    batch_size: int,
-    epochs: int,
-    watch: Watch,
-    bar: Callable[[int], None],
-) -> None:
-    """SciPy's L-BFGS-B over the network's objective and gradients; weights and biases are one vector."""
+def _lbfgs(training: Training, bar: Callable[[int], None]) -> Passes:
+    """SciPy's L-BFGS-B over the network's objective and gradients; weights and biases are one vector.
+
+    SciPy calls back, so that the passes are run here: none is yielded.
+    """
     from scipy.optimize import minimize
 
+    network, optimizer, watch, epochs = training.network, training.optimizer, training.watch, training.epochs
     trainer = network._trainer
-    evaluation = FullBatch(trainer, X, T, weight)
+    evaluation = FullBatch(trainer, training.X, training.T, training.weight, subset=training.subset)
 
     def evaluate(vector: np.ndarray) -> tuple[float, np.ndarray]:
         loss, penalty, gradient = evaluation(vector)
@@ -521,8 +563,8 @@ def _lbfgs(
         nonlocal iterate
         iterate = intermediate_result.x.copy()
         evaluation.put(iterate)
-        bar(X.shape[0])
-        stop = watch.epoch_ends(float(intermediate_result.fun))
+        bar(training.m)
+        stop = run(watch.epoch_ends(float(intermediate_result.fun)))
         trainer.remember()
         watch.keep()
         if stop:
@@ -544,14 +586,16 @@ def _lbfgs(
                 watch.history.stopped = "tol"
     finally:
         evaluation.put(iterate)
+    yield from ()
 
 
 @contextmanager
-def _progress_bar(progress: Any, epochs: int, m: int, done: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(progress: Any, examples: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """A function that is told how many more examples are done, and shows it if there is to be a bar."""
     if not progress:
         yield lambda examples: None
         return
     from tqdm.auto import tqdm
 
-    with tqdm(total=epochs * m, initial=done * m, unit=" examples", unit_scale=True) as bar:
+    with tqdm(total=examples, initial=done, unit=" examples", unit_scale=True) as bar:
         yield bar.update

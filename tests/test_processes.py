@@ -331,7 +331,7 @@ import fastmlp
 from fastmlp.cpu.epoch import compiled_shuffle
 from fastmlp.cpu.compiling import callable_at
 order = np.empty(9, np.int64)
-callable_at(compiled_shuffle().address, 3)(order.ctypes.data, 9, 1)
+callable_at(compiled_shuffle().address, 4)(order.ctypes.data, 0, 9, 1)
 print(order)
 """
 

@@ -2,7 +2,7 @@
 
 from fastmlp.codes import ADAM, DESCENT, NESTEROV, STORE
 from fastmlp.cpu.compiling import kernel
-from fastmlp.cpu.layout import LAYER, MEASURE, STEP, SUM
+from fastmlp.cpu.layout import LAYER, LOOK, MEASURE, STEP, SUM
 from fastmlp.cpu.vector import (
     broadcast,
     lane_sum,
@@ -42,7 +42,7 @@ PREFETCH_EXAMPLES = 64
 
 
 def accumulate(steps, A, share, shares):
-    """One pass over a share of the weights: step.phase says what it does (see sum_panel and update_panel).
+    """One pass over a share of the weights: step.phase says what it does (see sum_panel, update_panel, all_finite).
 
     The tiles of each layer, in order, are dealt to the shares in equal parts by cost: the same tiles to the same
     share in every minibatch, so that what a thread reads stays in its cache. A tile, its row of the bias and its slots
@@ -52,6 +52,9 @@ def accumulate(steps, A, share, shares):
     step = record_at(steps, 0, STEP)
     P, V = panel_width(A), lanes(A)
     wide, narrow = wide_tile(A), narrow_tile(A)
+    if step.phase == LOOK:
+        step.finite = all_finite(step, A)
+        return
     for l in range(step.n_layers):
         layer = record_at(step.layers, l, LAYER)
         tiles = layer.rows // tile_rows(wide)
@@ -235,3 +238,14 @@ def squared_length(step, A, w, vectors, rows, l2):
             g = regularized_gradient(load(work.gradients, k), load(work.parameters, k), scale, l2)
             squares += lane_sum(g * g)
     return squares
+
+
+@kernel
+def all_finite(step, A):
+    """Whether all weights and biases are finite: x - x is zero then, and NaN otherwise."""
+    W = open_work(step, A).parameters
+    total = broadcast(A, 0.0)
+    for w in range(0, step.n_parameters, lanes(A)):
+        x = load(W, w)
+        total = total + (x - x)
+    return lane_sum(total) == 0.0

@@ -17,9 +17,21 @@ from fastmlp.cpu.activation import drop
 from fastmlp.cpu.backward import backward, output_delta
 from fastmlp.cpu.compiling import kernel, once
 from fastmlp.cpu.forward import forward
-from fastmlp.cpu.layout import CHUNK_ROWS, EXAMPLES, LAYER, MEASURE, STEP, SUM, TILE_ROWS, UPDATE
+from fastmlp.cpu.layout import (
+    CHUNK_ROWS,
+    EXAMPLES,
+    LAYER,
+    LOOK,
+    MEASURE,
+    ROOM_WORDS,
+    STEP,
+    SUM,
+    TILE_ROWS,
+    UPDATE,
+)
 from fastmlp.cpu.team import dismiss, help_along, is_leader, lead
 from fastmlp.cpu.vector import (
+    atomic_add,
     broadcast,
     call_gather,
     call_pass,
@@ -34,6 +46,9 @@ from fastmlp.cpu.vector import (
     wide_tile,
 )
 from fastmlp.cpu.work import FLOAT64, INT64, open_work
+
+# The words of `run_together`'s table; the first counts.
+COUNT, EPOCHS, ROOMS, TOGETHER_WORDS = 8, 9, 10, 11
 
 
 def pass_examples(steps, A, share, shares):
@@ -207,10 +222,13 @@ def shorten_gradient(step):
 
 
 @kernel
-def shuffle(order, m, seed):
-    """A random order of 0 ... m - 1: Fisher and Yates's shuffle with SplitMix64 (Steele et al., 2014) from a seed."""
+def shuffle(order, subset, m, seed):
+    """A random order of 0 ... m - 1, or of the m numbers at an address that is not 0.
+
+    Fisher and Yates's shuffle with SplitMix64 (Steele et al., 2014) from a seed.
+    """
     for n in range(m):
-        order[n] = n
+        order[n] = n if subset == 0 else numbers_at(subset, INT64)[n]
     state = np.uint64(seed)
     for n in range(m - 1, 0, -1):
         state += np.uint64(0x9E3779B97F4A7C15)
@@ -223,24 +241,24 @@ def shuffle(order, m, seed):
         order[n], order[k] = order[k], order[n]
 
 
-def shuffle_at(order, m, seed):
-    """`shuffle` for the int64 numbers at an address."""
-    shuffle(numbers_at(order, INT64), m, seed)
+def shuffle_at(order, subset, m, seed):
+    """`shuffle` for the int64 numbers at addresses."""
+    shuffle(numbers_at(order, INT64), subset, m, seed)
 
 
 @once
 def compiled_shuffle():
     """The shuffle, for those who lay out an epoch's order elsewhere."""
     word = types.intp
-    return compiling.pointer(types.void(word, word, word), shuffle_at)
+    return compiling.pointer(types.void(word, word, word, word), shuffle_at)
 
 
 @kernel
 def run_chunks(steps, threads):
     """Lead the team through the chunks, or go alone when there is one thread."""
     step = record_at(steps, 0, STEP)
-    if step.from_chunk == 0 and step.shuffle:
-        shuffle(numbers_at(step.order, INT64), step.m, step.order_seed)
+    if step.from_chunk == 0:
+        begin_epoch(step)
     chunks = (step.batch_size + CHUNK_ROWS - 1) // CHUNK_ROWS
     passes = 0
     for number in range(step.from_chunk, step.to_chunk):
@@ -255,6 +273,43 @@ def run_chunks(steps, threads):
                 else:
                     passes += 1
                     lead(step.team, passes, function, steps, step.activations, threads)
+    leave(steps)
+
+
+@kernel
+def begin_epoch(step):
+    """Draw the epoch's order, keep the weights and biases as they are now, and clear the slots of sums."""
+    if step.shuffle:
+        shuffle(numbers_at(step.order, INT64), step.subset, step.m, step.order_seed)
+    if step.remembered != 0:
+        now, then = numbers_at(step.parameters, INT64), numbers_at(step.remembered, INT64)
+        for n in range(step.parameter_words):
+            then[n] = now[n]
+    losses, squares = numbers_at(step.losses, FLOAT64), numbers_at(step.squares, FLOAT64)
+    not_finite = numbers_at(step.not_finite, INT64)
+    for tile in range(step.n_row_tiles):
+        losses[tile] = 0.0
+        not_finite[tile] = 0
+    for tile in range(step.n_tiles):
+        squares[tile] = 0.0
+
+
+@kernel
+def leave(steps):
+    """Write what is known of the epoch so far where it outlasts the room."""
+    step = record_at(steps, 0, STEP)
+    losses, squares = numbers_at(step.losses, FLOAT64), numbers_at(step.squares, FLOAT64)
+    not_finite = numbers_at(step.not_finite, INT64)
+    step.loss_sum = step.square_sum = 0.0
+    step.bad_input = 0
+    for tile in range(step.n_row_tiles):
+        step.loss_sum += losses[tile]
+        step.bad_input += not_finite[tile]
+    for tile in range(step.n_tiles):
+        step.square_sum += squares[tile]
+    if step.rule != STORE and step.rule != EVALUATE:
+        step.phase = LOOK
+        call_pass(step.weights_pass, steps, step.activations, 0, 1)
 
 
 def run_epoch(steps, activations, member, members):
@@ -278,3 +333,31 @@ def compiled_epoch():
     """The epoch, compiled for networks of any dtype."""
     word = types.intp
     return compiling.pointer(types.void(word, word, word, word), run_epoch)
+
+
+def run_together(table, unused, member, members):
+    """Epochs of many networks, each by one thread alone; called once by each of some threads.
+
+    table holds TOGETHER_WORDS numbers: how many epochs have been taken, on a cache line of its own; how many there
+    are; the address of a pair of numbers for each, its step's address and its kind of room; and the address of the
+    rooms' steps, kind by kind one for each thread. A thread takes the next epoch and moves it into its own room of the
+    kind, so that no one else reads or writes what the two have.
+    """
+    numbers = numbers_at(table, INT64)
+    epochs, rooms = numbers_at(numbers[EPOCHS], INT64), numbers_at(numbers[ROOMS], INT64)
+    while True:
+        n = atomic_add(table, 1)
+        if n >= numbers[COUNT]:
+            return
+        steps = epochs[2 * n]
+        step, room = numbers_at(steps, INT64), numbers_at(rooms[epochs[2 * n + 1] * members + member], INT64)
+        for word in range(ROOM_WORDS):
+            step[word] = room[word]
+        run_chunks(steps, 1)
+
+
+@once
+def compiled_together():
+    """The epochs of many networks, of any dtypes."""
+    word = types.intp
+    return compiling.pointer(types.void(word, word, word, word), run_together)

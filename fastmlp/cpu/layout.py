@@ -18,7 +18,8 @@ from fastmlp.cpu.vector import TILE_ROWS, VECTOR_BYTES, panel_of
 # while it meets every weight. A minibatch larger than this is cut into equal chunks that add to U and V.
 CHUNK_ROWS = 256
 
-EXAMPLES, SUM, MEASURE, UPDATE = range(4)  # phases of a chunk: a pass over the examples, three over the weights
+# Phases of a chunk: a pass over the examples, three over the weights; and a look at the weights behind them all.
+EXAMPLES, SUM, MEASURE, UPDATE, LOOK = range(5)
 
 # One record a layer of weights; kernels read `layer.n_in` and so on, so one compilation serves every architecture.
 LAYER = np.dtype(
@@ -58,7 +59,8 @@ def aligned(size, dtype):
     return raw[(-raw.ctypes.data % 64) // itemsize :][:size]
 
 
-# What the kernels know of a training: where its arrays are, its settings, and where in the epoch it stands.
+# What the kernels know of a training: where its arrays are, its settings, and where in the epoch it stands. The first
+# words are those of the room that it works in.
 STEP = np.dtype(
     [
         (name, np.int64)
@@ -68,23 +70,7 @@ STEP = np.dtype(
             "weights_pass",
             "layers",
             "n_layers",
-            "n_tiles",
             "team",  # of the threads (see team.py)
-            # X and the targets: the gather kernel and what it reads (see gather.py); their order, 0 for 0, 1, 2, ...;
-            # the examples' weights and what is added to their losses (float64), 0 when there are none
-            "x_gather",
-            "x_source",
-            "t_gather",
-            "t_source",
-            "order",
-            "sample_weight",
-            "loss_offsets",
-            # what training changes, flat and laid out by layout(): W in panels and b; W transposed in panels; the
-            # optimizer's velocity or first moment and second moment
-            "parameters",
-            "transposed",
-            "first",
-            "second",
             # room for one chunk: activations, deltas, targets (rows, n) in panels; a weight for each row, zero for
             # padding; a one for each output, zero for padding; f'(z) of supplied activations, as the activations lie
             # (0: not wanted); U and V where they are needed whole; a tile a thread
@@ -97,11 +83,33 @@ STEP = np.dtype(
             "gradients",
             "scratch",
             # slots of sums (float64): losses for each tile of rows, W^2 and squared gradients for each tile of
-            # weights; and whether a tile of rows met a number that is not finite (int64)
+            # weights; whether a tile of rows met a number that is not finite (int64); how many of either tiles
             "losses",
             "squares",
             "norms",
             "not_finite",
+            "n_row_tiles",
+            "n_tiles",  # the last word of the room
+            # X and the targets: the gather kernel and what it reads (see gather.py); their order, 0 for 0, 1, 2, ...;
+            # the examples that are shuffled, 0 for all; the examples' weights and what is added to their losses
+            # (float64), 0 when there are none
+            "x_gather",
+            "x_source",
+            "t_gather",
+            "t_source",
+            "order",
+            "subset",
+            "sample_weight",
+            "loss_offsets",
+            # what training changes, flat and laid out by layout(): W in panels and b; W transposed in panels; the
+            # optimizer's velocity or first moment and second moment; and W and b as they were before the epoch
+            "parameters",
+            "transposed",
+            "first",
+            "second",
+            "remembered",
+            "n_parameters",
+            "parameter_words",  # of 8 bytes
             # prediction: where h goes, (m, n_out) row by row, or whether it is the place of each row's largest number
             # (int64); and the numbers in one share's room for a chunk
             "out",
@@ -133,6 +141,9 @@ STEP = np.dtype(
             "examples_in_batch",
             "first_chunk",
             "last_chunk",
+            # what a call leaves: whether a number of X or T was not finite, and whether all weights and biases are
+            "bad_input",
+            "finite",
         )
     ]
     + [
@@ -154,9 +165,14 @@ STEP = np.dtype(
             "penalty_weight",  # what W^2 adds to the sum of the losses
             "decay",  # learning_rate * weight_decay
             "step_size",  # learning_rate with Adam's bias corrections
+            "loss_sum",  # the sums of losses and squares, over the epoch as far as it has come
+            "square_sum",
         )
     ]
 )
+
+
+ROOM_WORDS = (STEP.names or ()).index("n_tiles") + 1
 
 
 class Layout(NamedTuple):

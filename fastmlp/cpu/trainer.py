@@ -10,9 +10,9 @@ from fastmlp.backend import SLICE_SECONDS, Arrays, EpochsBase, TrainerBase
 from fastmlp.codes import RULES, loss_code
 from fastmlp.cpu import layout as _layout
 from fastmlp.cpu.compiling import callable_at
-from fastmlp.cpu.epoch import compiled_epoch, compiled_passes
+from fastmlp.cpu.epoch import COUNT, EPOCHS, ROOMS, TOGETHER_WORDS, compiled_epoch, compiled_passes, compiled_together
 from fastmlp.cpu.gather import Source
-from fastmlp.cpu.layout import CHUNK_ROWS, STEP, aligned, from_panels, padded, to_panels
+from fastmlp.cpu.layout import CHUNK_ROWS, ROOM_WORDS, STEP, aligned, from_panels, padded, to_panels
 from fastmlp.cpu.prediction import compiled_prediction
 from fastmlp.cpu.supplied import compiled_map
 from fastmlp.cpu.team import WORDS, assemble, run_shares
@@ -33,6 +33,13 @@ CHUNK_SECONDS, ROW_SECONDS, CAUTION = 2e-6, 50e-9, 4.0
 
 # Of each field of a step, words of 8 bytes all: which word it is, and whether it is a real number.
 PLACES = {name: (place, STEP[name] == np.float64) for place, name in enumerate(STEP.names or ())}
+(CHECK, UPDATES, LEARNING_RATE, ORDER_SEED, DROPOUT_SEED, FROM_CHUNK, TO_CHUNK) = (
+    PLACES[name][0]
+    for name in ("check", "updates", "learning_rate", "order_seed", "dropout_seed", "from_chunk", "to_chunk")
+)
+LOSS_SUM, SQUARE_SUM, BAD_INPUT, FINITE = (
+    PLACES[name][0] for name in ("loss_sum", "square_sum", "bad_input", "finite")
+)
 
 # A chunk shorter than this is short; how often one thread and all are compared there.
 SHORT_SECONDS = 0.5e-3
@@ -93,6 +100,7 @@ class Room:
             "team": aligned(WORDS, np.int64),
         }
         self.arrays["mask"][: top["n_out"]] = 1
+        self._parameters = plan.parameters
         if not (isinstance(trainer.activation, str) and isinstance(trainer.output, str)):
             self.arrays["slopes"] = aligned(plan.activations, dtype)
         examples, weights = compiled_passes(dtype)
@@ -101,13 +109,18 @@ class Room:
             examples_pass=examples.address,
             weights_pass=weights.address,
             n_layers=len(plan.layers),
+            n_row_tiles=row_tiles,
             n_tiles=plan.tiles,
         )
 
-    def own(self, name: str, size: int, dtype: np.dtype) -> None:
-        """See to it that there is a buffer of a name and at least a size."""
-        if name not in self.arrays or self.arrays[name].size < size:
-            self.arrays[name] = aligned(size, dtype)
+    def prepare(self, threads: int, whole: bool) -> None:
+        """See to it that there is a tile for each of so many threads and room for U and V, if they are wanted whole."""
+        dtype = self.arrays["activations"].dtype
+        sizes = {"scratch": threads * TILE_ROWS * panel_of(dtype), "gradients": self._parameters * whole}
+        for name, size in sizes.items():
+            if size and (name not in self.arrays or self.arrays[name].size < size):
+                self.arrays[name] = aligned(size, dtype)
+                self.step[0][name] = self.arrays[name].ctypes.data
 
 
 def make_step(like: np.ndarray | None = None, **values: Any) -> np.ndarray:
@@ -194,9 +207,13 @@ class Trainer(TrainerBase):
 
     def remember(self) -> None:
         """Keep a copy of the weights and biases, for `largest_change` and `go_back`."""
+        np.copyto(self.remembered(), self.model["parameters"])
+
+    def remembered(self) -> np.ndarray:
+        """Where the weights and biases are kept."""
         if self._remembered.size == 0:
-            self._remembered = np.empty_like(self.model["parameters"])
-        np.copyto(self._remembered, self.model["parameters"])
+            self._remembered = aligned(self.model["parameters"].size, self.dtype)
+        return self._remembered
 
     def largest_change(self) -> float:
         """The largest change of a weight or bias since `remember`."""
@@ -217,6 +234,7 @@ class Trainer(TrainerBase):
         parameters = self.model["parameters"].nbytes
         room = self._room(batch_size).arrays
         whole = 0 if "gradients" in room or batch_size <= CHUNK_ROWS else parameters
+        whole += 0 if "scratch" in room else TILE_ROWS * panel_of(self.dtype) * self.dtype.itemsize
         arrays = (*self.model.values(), *room.values())
         return sum(array.nbytes for array in arrays) + whole + parameters  # the last ones remembered
 
@@ -253,9 +271,11 @@ class Trainer(TrainerBase):
         gain = operations / speed(self.dtype) * (1 - 1 / threads)
         return threads if gain > 3 * (passes * PASS_SECONDS + region_seconds()) else 1
 
-    def epochs(self, X, T, sample_weight, settings, batch_size, order=None, loss_offsets=None) -> "Epochs":
+    def epochs(
+        self, X, T, sample_weight, settings, batch_size, order=None, loss_offsets=None, subset=None
+    ) -> "Epochs":
         """Training passes over the examples of X and T."""
-        return Epochs(self, X, T, sample_weight, settings, batch_size, order, loss_offsets)
+        return Epochs(self, X, T, sample_weight, settings, batch_size, order, loss_offsets, subset)
 
     def deltas(self, X, T) -> Arrays:
         """delta^(2) ... delta^(L) (eq. 8-9), (m, n_l) each."""
@@ -391,56 +411,65 @@ class Epochs(EpochsBase):
     Parameters
     ----------
     settings : dict
-        "rule" and what the rule needs: momentum, beta_1, beta_2, epsilon, weight_decay, max_norm.
+        "rule" and what the rule needs: momentum, beta_1, beta_2, epsilon, weight_decay, max_norm. And "remember",
+        whether a pass keeps the weights that it begins with, for `largest_change` and `go_back`.
     order : ndarray of int64, "shuffled" or None
         The examples that a pass takes, in order; the array is read anew by every pass. SHUFFLED is a new random order
         of all of them for every pass, None the order in which they are.
     loss_offsets : ndarray of float64, optional
         What is added to the loss of each example.
+    subset : ndarray of int64, optional
+        The examples that there are, in place of all; an order of its own must be of these.
     """
 
-    def __init__(self, trainer: Trainer, X, T, sample_weight, settings, batch_size, order=None, loss_offsets=None):
+    def __init__(
+        self, trainer: Trainer, X, T, sample_weight, settings, batch_size, order=None, loss_offsets=None, subset=None
+    ):
         self.trainer, self.X, self.T = trainer, X, T
         shuffle = isinstance(order, str)
         self.stream = X if isinstance(X, Stream) else None
         if self.stream is not None:  # it has the order, and the step that of a window
             self._shuffles, shuffle, order = shuffle, False, None
         elif shuffle:
-            order = np.empty(X.shape[0], np.int64)
+            order = np.empty(X.shape[0] if subset is None else len(subset), np.int64)
+        elif order is None:
+            order = subset
         self.m = m = X.shape[0] if order is None else len(order)
         self.chunks_each = -(-batch_size // CHUNK_ROWS)
         self.chunks = -(-m // batch_size) * self.chunks_each
-        self.room = room = trainer._room(batch_size)
+        self.batch_size = batch_size
+        self.room: Any = None  # where the last run was
         if self.stream is not None:
             X, T = self.stream.like
             self._windows = windows_of(m, batch_size, self.stream.window_rows)
             self._window = -1
         self._sources = x, t = Source(X, trainer.dtype), Source(T, trainer.dtype, trainer.sizes[-1])
-        self._kept = order, sample_weight, loss_offsets  # the step has their addresses
+        self._kept = order, subset, sample_weight, loss_offsets  # the step has their addresses
         looks_only = settings["rule"] in ("store", "evaluate")
         max_norm = settings.get("max_norm")
-        if batch_size > CHUNK_ROWS or settings["rule"] == "store" or max_norm is not None:
-            room.own("gradients", trainer.model["parameters"].size, trainer.dtype)
+        self.whole = batch_size > CHUNK_ROWS or settings["rule"] == "store" or max_norm is not None
         work = (2.0 if settings["rule"] == "evaluate" else 6.0) * trainer.work
         self._seconds_a_chunk = first_guess(work, m / self.chunks, trainer.dtype)
         self.threads = trainer._threads(work * m, 2 * self.chunks, 1 << 30)
         self._short = self.threads > 1 and work * min(batch_size, CHUNK_ROWS) < SHORT_SECONDS * speed(trainer.dtype)
         self._runs = 0
         self._paces: dict[int, float] = {}
-        room.own("scratch", self.threads * TILE_ROWS * panel_of(trainer.dtype), trainer.dtype)
         dropout = 0.0 if looks_only else trainer.dropout
         names = ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay", "max_norm")
-        self._arrays = {**room.arrays, **trainer.model}
-        self._step = make_step(
-            room.step,
-            **{name: self._arrays[name] for name in ("gradients", "scratch") if name in self._arrays},
+        self._model = trainer.model.copy()  # set_moments may give the trainer others
+        self.step = make_step(
+            None,
             **trainer.model,
+            remembered=trainer.remembered() if settings.get("remember") else 0,
+            n_parameters=trainer.model["parameters"].size,
+            parameter_words=trainer.model["parameters"].nbytes // 8,
             x_gather=x.gather,
             x_source=x.address,
             t_gather=t.gather,
             t_source=t.address,
             order=0 if order is None else order,
             shuffle=shuffle,
+            subset=0 if subset is None or not shuffle else subset,
             sample_weight=0 if sample_weight is None else sample_weight,
             loss_offsets=0 if loss_offsets is None else loss_offsets,
             loss=loss_code(trainer.loss),
@@ -456,8 +485,11 @@ class Epochs(EpochsBase):
             threshold=min(round(dropout * 2**32), 2**32 - 1),
             keep=1.0 - dropout,
             rule=RULES[settings["rule"]],
+            finite=True,
             **{name: settings.get(name) or 0.0 for name in names},
         )
+        self._words, self._reals = self.step.view(np.int64), self.step.view(np.float64)
+        self.address = self.step.ctypes.data
         self.begin(check=True)
 
     def begin(self, check=False, learning_rate=0.0, updates=0, order_seed=0, dropout_seed=0) -> None:
@@ -466,12 +498,10 @@ class Epochs(EpochsBase):
             check = True  # what is read may be other numbers than in the pass before
             self.stream.begin([first for first, _ in self._windows], order_seed if self._shuffles else None)
             self._window = -1
-        step = self._step[0]
-        step["check"], step["learning_rate"], step["updates"] = check, learning_rate, updates
-        step["order_seed"], step["dropout_seed"] = order_seed, dropout_seed
+        words = self._words  # setting a field of the record takes longer
+        words[CHECK], words[UPDATES], self._reals[LEARNING_RATE] = check, updates, learning_rate
+        words[ORDER_SEED], words[DROPOUT_SEED] = order_seed, dropout_seed
         self.done = 0
-        for name in ("losses", "squares", "not_finite"):
-            self._arrays[name].fill(0)
 
     def run(self, last: int) -> None:
         """Go on until `last` chunks are done."""
@@ -489,19 +519,31 @@ class Epochs(EpochsBase):
         dtype, outputs = self.trainer.dtype, self.trainer.sizes[-1]
         self._sources = x, t = Source(X, dtype), Source(T, dtype, outputs)
         self._kept, self._window = order, number
-        step, (first, _) = self._step[0], self._windows[number]
+        step, (first, _) = self.step[0], self._windows[number]
         step["x_gather"], step["x_source"] = x.gather, x.address
         step["t_gather"], step["t_source"] = t.gather, t.address
         step["order"] = order.ctypes.data - order.itemsize * first  # examples are counted over the epoch
 
     def _run(self, last: int) -> None:
         first, begin = self.done, time.perf_counter()
-        self._step[0]["from_chunk"], self._step[0]["to_chunk"] = first, last
-        assemble(self._arrays["team"])
+        self.aim_at(last)
+        self.room = room = self.trainer._room(self.batch_size)
+        room.prepare(self.threads, self.whole)
+        self._words[:ROOM_WORDS] = room.step.view(np.int64)[:ROOM_WORDS]
+        assemble(room.arrays["team"])
         with ThreadShare(self._choose_threads()) as threads:
-            call_on_threads(compiled_epoch().address, self._step, self._arrays["activations"], threads)
+            call_on_threads(compiled_epoch().address, self.step, room.arrays["activations"], threads)
         self._paces[threads] = (time.perf_counter() - begin) / max(1, last - first)
         self.done = last
+
+    def aim_at(self, last: int) -> None:
+        """Let the step say that the chunks up to `last` are to be done."""
+        self._words[FROM_CHUNK], self._words[TO_CHUNK] = self.done, last
+
+    def done_in(self, seconds: float) -> None:
+        """What was aimed at is done, and took a thread about so long."""
+        self._seconds_a_chunk = max(seconds / max(1, self.chunks - self.done), 1e-9)
+        self.done = self.chunks
 
     def wait(self) -> None:
         """Nothing is under way: `run` returns when it is done."""
@@ -521,16 +563,69 @@ class Epochs(EpochsBase):
 
     def mean_loss(self) -> float:
         """The mean over the examples seen of their minibatches' weighted mean loss, without eq. 5."""
-        return float(self._arrays["losses"].sum()) / self.m
+        return float(self._reals[LOSS_SUM]) / self.m
 
     def sums(self) -> tuple[Arrays, Arrays]:
         """U and V (eq. 10-11) of the last minibatch, with the rule "store"."""
-        return self.trainer._read(self._arrays["gradients"])
+        return self.trainer._read(self.room.arrays["gradients"])
 
     def mean_penalty(self) -> float:
         """Eq. 5 averaged over the minibatches as they were seen, each counted by its number of examples."""
-        return float(self._arrays["squares"].sum()) / self.m
+        return float(self._reals[SQUARE_SUM]) / self.m
 
     def met_not_finite(self) -> bool:
         """Whether a number of X or T was not finite."""
-        return bool(self._arrays["not_finite"].any())
+        return bool(self._words[BAD_INPUT])
+
+    def left_finite(self) -> bool:
+        """Whether every weight and bias is finite behind what was run."""
+        return bool(self._words[FINITE])
+
+    def shares_well(self) -> bool:
+        """Whether all threads together make one pass about as much faster as they are many."""
+        return self.threads > 1 and not self._short
+
+
+class Together:
+    """Passes of many networks in one compiled call, each by one thread alone, in a room that the thread keeps.
+
+    Networks of the same widths use the same rooms, so that there are few, and what is in them stays in the cache.
+    """
+
+    def __init__(self) -> None:
+        self._kinds: dict[Any, int] = {}  # of rooms
+        self._rooms: list[list[Room]] = []  # of each kind, one for each thread
+        self._kind_of: dict[Epochs, int] = {}
+
+    def _kind(self, epochs: Epochs) -> int:
+        """The number of the kind of room that passes need; the first ones say what is in a room of the kind."""
+        if epochs not in self._kind_of:
+            trainer, rows = epochs.trainer, padded(min(epochs.batch_size, CHUNK_ROWS), TILE_ROWS)
+            settings = trainer.sizes, trainer.activation, trainer.output, trainer.dtype, rows, epochs.whole
+            kind = self._kinds.setdefault(settings, len(self._rooms))
+            if kind == len(self._rooms):
+                self._rooms.append([])
+            rooms = self._rooms[kind]
+            while len(rooms) < numba.get_num_threads():
+                rooms.append(Room(trainer, rows))
+                rooms[-1].prepare(1, epochs.whole)
+            self._kind_of[epochs] = kind
+        return self._kind_of[epochs]
+
+    def run(self, passes: list[Epochs]) -> None:
+        """Run passes to their ends."""
+        pairs = np.array([(epochs.address, self._kind(epochs)) for epochs in passes], np.int64)
+        for epochs in passes:
+            epochs.aim_at(epochs.chunks)
+        function = compiled_together().address
+        begin, expected = time.perf_counter(), sum(epochs.seconds() for epochs in passes)
+        wanted = min(numba.get_num_threads(), len(passes))
+        with ThreadShare(wanted) as threads:
+            rooms = np.array([room.step.ctypes.data for kind in self._rooms for room in kind[:threads]], np.int64)
+            table = aligned(TOGETHER_WORDS, np.int64)
+            table[COUNT], table[EPOCHS], table[ROOMS] = len(passes), pairs.ctypes.data, rooms.ctypes.data
+            call_on_threads(function, table, table, threads)
+        took = (time.perf_counter() - begin) * threads / max(expected, 1e-9)
+        for epochs in passes:
+            epochs.done_in(took * epochs.seconds())
+

@@ -166,9 +166,11 @@ class Trainer(TrainerBase):
             )
         return max(1, int(min(left / 2, _data.WINDOW_BYTES) / row / chunk_rows))
 
-    def epochs(self, X, T, sample_weight, settings, batch_size, order=None, loss_offsets=None) -> "Epochs":
+    def epochs(
+        self, X, T, sample_weight, settings, batch_size, order=None, loss_offsets=None, subset=None
+    ) -> "Epochs":
         """Training passes over the examples of X and T."""
-        return Epochs(self, X, T, sample_weight, settings, batch_size, order, loss_offsets)
+        return Epochs(self, X, T, sample_weight, settings, batch_size, order, loss_offsets, subset)
 
     def deltas(self, X, T) -> Arrays:
         """delta^(2) ... delta^(L) (eq. 8-9), (m, n_l) each."""
@@ -253,13 +255,17 @@ def update_step(step: np.ndarray, values: dict[str, Any]) -> None:
 class Epochs(EpochsBase):
     """Passes over the examples of X and T; the parameters are those of `fastmlp.cpu.trainer.Epochs`."""
 
-    def __init__(self, trainer: Trainer, X, T, sample_weight, settings, batch_size, order=None, loss_offsets=None):
-        self.trainer, self.X, self.T = trainer, X, T
+    def __init__(
+        self, trainer: Trainer, X, T, sample_weight, settings, batch_size, order=None, loss_offsets=None, subset=None
+    ):
+        self.trainer, self.X, self.T, self._subset = trainer, X, T, subset
         self._shuffles = isinstance(order, str)
-        m = X.shape[0]
+        m = X.shape[0] if subset is None else len(subset)
         self.stream = X if isinstance(X, Stream) else None
         if self.stream is not None:  # it has the order
             (X, T), order = self.stream.like, None
+        elif order is None:
+            order = subset
         self._order = np.empty(m, np.int64) if self._shuffles and self.stream is None else order
         self.m = m = m if order is None or self._shuffles else len(order)
         rule, max_norm = RULES[settings["rule"]], settings.get("max_norm")
@@ -303,13 +309,16 @@ class Epochs(EpochsBase):
 
     def begin(self, check=False, learning_rate=0.0, updates=0, order_seed=0, dropout_seed=0) -> None:
         """Start a pass; each looks for numbers in X and T that are not finite, whatever `check` says."""
+        if self._settings.get("remember"):
+            self.trainer.remember()
         step = self.launch.step
         update_step(step, {"learning_rate": learning_rate, "dropout_seed": dropout_seed})
         if self.stream is not None:
             self.stream.begin(self._data.bounds, order_seed if self._shuffles else None)
         elif self._shuffles:
-            shuffle = callable_at(compiled_shuffle().address, 3)
-            shuffle(self._order.ctypes.data, self.m, order_seed)
+            shuffle = callable_at(compiled_shuffle().address, 4)
+            subset = 0 if self._subset is None else self._subset.ctypes.data
+            shuffle(self._order.ctypes.data, subset, self.m, order_seed)
         self._data.begin(self._order, self.launch.stream)
         sums = np.zeros(self.launch.sums.size)
         rates = sums[self.launch.plan.sums :].reshape(-1, 2)
