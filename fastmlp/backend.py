@@ -12,6 +12,15 @@ import numpy as np
 from fastmlp.inputs import not_finite_error
 
 Arrays = list[np.ndarray]
+
+
+class Sharing(threading.local):
+    """What trainings that are run together have in common: data that a device has already, by where they come from."""
+
+    found: dict[Any, Any] | None = None  # None where each training is by itself
+
+
+SHARING = Sharing()
 SLICE_SECONDS = 0.3  # of a compiled call: Ctrl-C and the progress bar wait for one
 
 

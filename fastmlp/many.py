@@ -9,7 +9,7 @@ import numba
 import numpy as np
 
 from fastmlp import inputs
-from fastmlp.backend import SLICE_SECONDS, EpochsBase, Passes
+from fastmlp.backend import SHARING, SLICE_SECONDS, EpochsBase, Passes
 from fastmlp.network import Network
 from fastmlp.optimizers import Optimizer
 from fastmlp.training import DivergenceError, Held, History, Settings, Training, progress_bar
@@ -51,6 +51,7 @@ def run_together(
         except kept as problem:
             results[n] = problem
 
+    before, SHARING.found = SHARING.found, {}
     try:
         try:
             for n in range(len(trainings)):
@@ -63,6 +64,7 @@ def run_together(
                 while results[n] is UNFINISHED:
                     go_on(n, interrupt)
     finally:
+        SHARING.found = before
         for training in trainings:
             training.close()
     return results

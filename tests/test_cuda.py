@@ -559,3 +559,28 @@ def test_every_loss_against_the_cpu():
             answers.append([epochs.mean_loss(), *epochs.sums()[0]])
         assert_close(answers[1][1:], answers[0][1:], 1e-12)
         assert answers[1][0] == pytest.approx(answers[0][0], rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["reals", "labels", "csr"])
+def test_many_networks_share_their_data(kind, monkeypatch):
+    nets = [network([5, 4, 3], k, output="softmax", loss="log_loss") for k in range(3)]
+    X, T = data(nets[0], 12)
+    X = scipy.sparse.csr_matrix(X * (X > 0)) if kind == "csr" else X
+    T = T.argmax(1) if kind == "labels" else T
+    twins, alone, copied = [gpu(net) for net in nets], [gpu(net) for net in nets], []
+    put = cuda_data.Arrays.put
+
+    def counted(self, name, place, values, stream=0):
+        copied.append((name, values.size))
+        put(self, name, place, values, stream)
+
+    monkeypatch.setattr(cuda_data.Arrays, "put", counted)
+    subsets = [None, np.arange(9), np.arange(11, 2, -1)]
+    histories = fastmlp.train_many(twins, X, T, fastmlp.SGD(0.1), batch_size=5, epochs=2, subsets=subsets)
+    numbers = sum(size for name, size in copied if name == "reals")
+    assert numbers == (X.nnz if kind == "csr" else X.size) + (0 if kind == "labels" else T.size)
+    for net, twin, history, rows in zip(alone, twins, histories, subsets, strict=True):
+        rows = slice(None) if rows is None else rows
+        expected = net.train(X[rows], T[rows], optimizer=fastmlp.SGD(0.1), batch_size=5, epochs=2)
+        assert history.objective == expected.objective
+        assert same_bits(net, twin)

@@ -111,13 +111,13 @@ def test_validation_patience_and_tol_stop_each_network_by_itself():
     optimizers = [fastmlp.SGD(rate) for rate in (0.5, 0.01, 1e-9, 0.5, 0.3, 0.5)]
     tol, patience = [None, None, 1e-6, None, None, None], [1, 2, None, 1, 1, 2]
     train, held = np.arange(50), [np.arange(50 + k, 80) for k in range(6)]
+    settings = {"batch_size": 8, "epochs": 30}
     histories = fastmlp.train_many(
-        nets, X, T, optimizers, batch_size=8, epochs=30, tol=tol, patience=patience, subsets=[train] * 6,
-        validation_subsets=held,
-    )  # fmt: skip
+        nets, X, T, optimizers, tol=tol, patience=patience, subsets=[train] * 6, validation_subsets=held, **settings
+    )
     expected = [
         net.train(
-            X[:50], T[:50], optimizer=optimizer, batch_size=8, epochs=30, tol=t, patience=p, validation=(X[rows], T[rows])
+            X[:50], T[:50], optimizer=optimizer, tol=t, patience=p, validation=(X[rows], T[rows]), **settings
         )
         for net, optimizer, t, p, rows in zip(alone, optimizers, tol, patience, held, strict=True)
     ]
@@ -295,7 +295,7 @@ def test_a_network_that_is_in_training_is_refused():
 
 
 def fitted(estimator):
-    return [*estimator.coefs_, *estimator.intercepts_, estimator.loss_curve_ if hasattr(estimator, "loss_curve_") else 0]
+    return [*estimator.coefs_, *estimator.intercepts_, getattr(estimator, "loss_curve_", 0)]
 
 
 def test_estimators_fit_to_the_bits_of_their_own_fit():

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cuda
 
+from fastmlp.backend import SHARING
 from fastmlp.cuda.layout import BYTES, LABELS, REALS, SPARSE
 from fastmlp.cuda.ptx import SIMULATED
 from fastmlp.inputs import is_sparse
@@ -76,7 +77,10 @@ class Columns(NamedTuple):
 class Arrays:
     """The data's arrays on the device: numbers, bytes, integers and weights (see work.Work), and their places."""
 
-    def __init__(self, columns: Columns, rows: int, stored: int, ordered: bool, weighted: bool, offset: bool):
+    def __init__(
+        self, columns: Columns, rows: int, stored: int, ordered: bool, weighted: bool, offset: bool,
+        like: "Arrays | None" = None,
+    ):  # fmt: skip
         x_numbers = {REALS: rows * columns.n_in, SPARSE: stored, BYTES: 0}[columns.x_kind]
         t_numbers = rows * columns.n_out
         dense = columns.t_kind == REALS
@@ -84,8 +88,11 @@ class Arrays:
         self.places["indptr"] = self.places["labels"] + (0 if dense else rows)
         self.places["columns"] = self.places["indptr"] + (rows + 1 if columns.x_kind == SPARSE else 0)
         integers = self.places["columns"] + (stored if columns.x_kind == SPARSE else 0)
-        self.reals = empty(max(1, x_numbers + dense * t_numbers), columns.real)
-        self.bytes = empty(max(1, rows * columns.n_in if columns.x_kind == BYTES else 0), np.uint8)
+        if like is None:
+            self.reals = empty(max(1, x_numbers + dense * t_numbers), columns.real)
+            self.bytes = empty(max(1, rows * columns.n_in if columns.x_kind == BYTES else 0), np.uint8)
+        else:
+            self.reals, self.bytes = like.reals, like.bytes
         self.integers = empty(max(1, integers), np.int32)
         self.weights = empty(max(1, (weighted + offset) * rows), np.float64)
 
@@ -129,8 +136,11 @@ class Data:
         self.resident, self.bounds, self.ordered = len(bounds) == 2 and stream is None, bounds, ordered
         self.order: np.ndarray | None = None
         if self.resident:
-            self.arrays = [self._empty(X.shape[0], getattr(self.X, "nnz", 0), ordered)]
-            self._fill(self.arrays[0])
+            there = {} if SHARING.found is None else SHARING.found
+            like = there.get(self._origin())
+            self.arrays = [self._empty(X.shape[0], getattr(self.X, "nnz", 0), ordered, like)]
+            self._fill(self.arrays[0], like is None)
+            there[self._origin()] = self.arrays[0]
             return
         window, stored = max(end - begin for begin, end in pairwise(bounds)), 0
         if self.columns.x_kind == SPARSE:
@@ -142,8 +152,14 @@ class Data:
         self._copied, self._used = [cuda.event() for _ in range(2)], [cuda.event() for _ in range(2)]
         self._loaded = [-1, -1]
 
-    def _empty(self, rows: int, stored: int, ordered: bool) -> Arrays:
-        return Arrays(self.columns, rows, stored, ordered, self.weights is not None, self.offsets is not None)
+    def _empty(self, rows: int, stored: int, ordered: bool, like: Arrays | None = None) -> Arrays:
+        return Arrays(self.columns, rows, stored, ordered, self.weights is not None, self.offsets is not None, like)
+
+    def _origin(self) -> tuple[Any, ...]:
+        """What is the same for data that are the same on the device: where they are on the host."""
+        parts = [self.X.data, self.X.indptr] if is_sparse(self.X) else [self.X]
+        parts += [] if self.T is None else [self.T]
+        return self.columns, *((a.ctypes.data, a.shape, a.strides, a.dtype) for a in parts)
 
     @staticmethod
     def _parts(arrays: Arrays) -> list[Any]:
@@ -155,24 +171,27 @@ class Data:
         fields |= {"has_targets": self.T is not None, "weighted": self.weights is not None}
         return fields | {"has_offsets": self.offsets is not None, "ordered": self.resident and self.ordered}
 
-    def _fill(self, arrays: Arrays) -> None:
-        """Copy everything to the device, block by block."""
+    def _fill(self, arrays: Arrays, numbers: bool) -> None:
+        """Copy everything to the device, block by block; `numbers`: X and dense targets, too."""
         X, T, columns = self.X, self.T, self.columns
         block = max(1, BLOCK_BYTES // max(1, columns.row_bytes))
         for begin in range(0, X.shape[0], block):
             rows = slice(begin, begin + block)
-            if columns.x_kind == BYTES:
+            if not numbers:
+                pass
+            elif columns.x_kind == BYTES:
                 values = np.ascontiguousarray(X[rows]).view(np.uint8).ravel()
                 arrays.put("bytes", begin * columns.n_in, values)
             elif columns.x_kind == REALS:
                 arrays.put("reals", begin * columns.n_in, self._converted(X[rows]))
             if T is not None and columns.t_kind == LABELS:
                 arrays.put("integers", arrays.places["labels"] + begin, np.ascontiguousarray(T[rows], np.int32))
-            elif T is not None:
+            elif T is not None and numbers:
                 place = arrays.places["targets_data"] + begin * columns.n_out
                 arrays.put("reals", place, self._converted(T[rows]))
         if columns.x_kind == SPARSE:
-            arrays.put("reals", 0, self._converted(X.data))
+            if numbers:
+                arrays.put("reals", 0, self._converted(X.data))
             arrays.put("integers", arrays.places["indptr"], np.ascontiguousarray(X.indptr, np.int32))
             arrays.put("integers", arrays.places["columns"], np.ascontiguousarray(X.indices, np.int32))
         for place, values in ((0, self.weights), (arrays.places["offsets"], self.offsets)):
