@@ -127,8 +127,8 @@ def fastmlp_epochs(case, dtype, threads, device="cpu"):
     return train, lambda: (net.weights, net.biases)
 
 
-def jax_epochs(case, dtype, threads, device="cpu"):
-    """JAX: one jitted call an epoch, `lax.scan` over its minibatches, parameters donated."""
+def jax_epoch(case, dtype, device):
+    """JAX: an epoch, (state, key, X, T) -> (state, key), `lax.scan` over its minibatches; and the state at its start."""
     import jax
     import jax.numpy as jnp
 
@@ -174,10 +174,19 @@ def jax_epochs(case, dtype, threads, device="cpu"):
         batches = tree(lambda A: A[order].reshape(-1, case.batch, A.shape[1]), (X, T))
         return jax.lax.scan(adam if case.practice else sgd, state, batches)[0], key
 
-    X, T = map(jnp.asarray, case.data(dtype))
     parameters = tree(jnp.asarray, list(zip(*case.parameters(dtype))))
     moments = [tree(jnp.zeros_like, parameters) for _ in range(2)]
-    state, key = (parameters, *moments, jnp.zeros((), dtype)), jax.random.key(0)
+    return epoch, (parameters, *moments, jnp.zeros((), dtype))
+
+
+def jax_epochs(case, dtype, threads, device="cpu"):
+    """JAX: one jitted call an epoch, parameters donated."""
+    import jax
+    import jax.numpy as jnp
+
+    epoch, state = jax_epoch(case, dtype, device)
+    X, T = map(jnp.asarray, case.data(dtype))
+    key = jax.random.key(0)
     compiled = jax.jit(epoch, donate_argnums=0)
 
     def train(epochs):

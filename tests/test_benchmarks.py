@@ -46,6 +46,22 @@ def test_peers_train_the_same_network(epochs, peer, recipe):
             np.testing.assert_allclose(array, other, **tolerance)
 
 
+@pytest.mark.parametrize("recipe", ["lecture", "practice"])
+def test_many_networks_are_the_same_whichever_way(epochs, recipe):
+    many = importlib.import_module("many")
+    case = epochs.Case((5, 7, 3), 24, 24, recipe)
+    found = {}
+    for way in many.WAYS:
+        if way == "jax":
+            pytest.importorskip("jax")
+        train, weights = many.WAYS[way](case, "float64", 3)
+        train(3)
+        found[way] = [W for network in weights() for W in network]
+    for together, alone, peer in zip(*found.values(), strict=True):
+        assert np.array_equal(together, alone)
+        np.testing.assert_allclose(together, peer, rtol=1e-9, atol=1e-12)
+
+
 def test_readme_says_what_was_measured():
     """The section on speed is what report.py writes from the committed results."""
     env = os.environ | {"PYTHONPATH": ""}
