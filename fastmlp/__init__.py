@@ -27,6 +27,7 @@ Where to go from here:
 
 - training: `Network.train` with `GradientDescent`, `SGD`, `Adam`, `LBFGS`; `History`, `DivergenceError`; `Shards` for
   more data than memory; `Activation` and `Loss` for functions of your own; `device="cuda"` for a GPU
+- many networks at once: `MLPSearchCV`, `MLPEnsembleClassifier`, `MLPEnsembleRegressor`
 - is it right, is it worth it: `check_gradients`, `diagnose`, `find_learning_rate`, `compare_baselines`, `estimate`
 - what did it learn: `Network.transform`, `saliency`, `permutation_importance`, and the pictures of `displays`
 - keeping it: `save`, `load`, `checkpoint=`, `to_onnx`
@@ -48,7 +49,10 @@ __version__ = "0.1.0"
 
 LATER = {  # what is loaded when it is first asked for, and from which module: itself where there is none
     "MLPClassifier": "estimators",
+    "MLPEnsembleClassifier": "ensembles",
+    "MLPEnsembleRegressor": "ensembles",
     "MLPRegressor": "estimators",
+    "MLPSearchCV": "search",
     "Shards": "streaming",
     "compare_baselines": "baselines",
     "datasets": "",
@@ -88,7 +92,10 @@ __all__ = [
     "History",
     "Loss",
     "MLPClassifier",
+    "MLPEnsembleClassifier",
+    "MLPEnsembleRegressor",
     "MLPRegressor",
+    "MLPSearchCV",
     "Network",
     "Shards",
     "check_gradients",
