@@ -4,6 +4,7 @@ The search is scikit-learn's own: candidates, splits, scores, results and halvin
 it, it is given one that has been fitted already, beside the others; `_run_search` is where this is arranged.
 """
 
+import contextlib
 import copy
 import functools
 import time
@@ -26,7 +27,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_feature_names, _check_method_params, _num_samples
 
-from fastmlp.estimators import MLPClassifier, MLPRegressor
+from fastmlp.estimators import MLPClassifier, MLPRegressor, validated
 from fastmlp.many import fit_together
 
 FITS_AT_ONCE = 256  # more would speed up nothing, and all of them are in memory until they have been scored
@@ -68,11 +69,17 @@ def check_network(estimator: Any) -> None:
 
 
 def noting(kind: Any) -> Any:
-    """A kind of network whose fit does nothing but note what it is given."""
+    """A kind of network whose fit does nothing but note what it is given, frames and lists as arrays.
+
+    Or each of the networks would turn them into an array of its own.
+    """
 
     @functools.wraps(kind.fit)
     def fit(self: Any, X: Any, y: Any = None, **fit_params: Any) -> Any:
-        _check_feature_names(self, X, reset=True)  # a TransformedTargetRegressor takes them over
+        _check_feature_names(self, X, reset=True)
+        if fit_params.get("eval_set") is None:  # whose names the networks compare with those of X
+            with contextlib.suppress(TypeError, ValueError):  # the networks will refuse it, each in its way
+                X = validated(self, X, accept_sparse=["csr"])
         self.noted = X, y, fit_params
         return self
 
@@ -129,7 +136,7 @@ def fit_candidates(estimator: Any, candidates: list[Any], parts: list[Any]) -> d
     """
     fronts: dict[Any, Any] = {}
     fits: list[tuple[Any, Failure | None]] = []
-    networks, data, places = [], [], []
+    notes, networks, places = [], [], []
     for parameters in candidates:
         for k, part in enumerate(parts):
             candidate = with_parameters(estimator, parameters)
@@ -143,11 +150,14 @@ def fit_candidates(estimator: Any, candidates: list[Any], parts: list[Any]) -> d
                 continue
             fits.append((joined(candidate, front), None))
             networks.append(network_of(candidate))
-            data.append(network_of(front).noted)
+            notes.append(network_of(front))
             places.append(len(fits) - 1)
-    for place, error in zip(places, fit_together(networks, data)):
+    errors = fit_together(networks, [note.noted for note in notes])
+    for place, network, note, error in zip(places, networks, notes, errors):
         if error is not None:
             fits[place] = fits[place][0], failure_of(error)
+        elif hasattr(note, "feature_names_in_"):
+            network.feature_names_in_ = note.feature_names_in_
     return deque(fits)
 
 

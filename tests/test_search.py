@@ -222,10 +222,12 @@ def test_splits_are_drawn_once():
 
 def test_fits_are_grouped_and_share_their_data(monkeypatch):
     """Groups of no more than FITS_AT_ONCE fits, if more than a candidate has; one X a split, for all candidates."""
+    pandas = pytest.importorskip("pandas")
     groups = []
 
     def fit_together(networks, data):
         groups.append([[id(part) for part in parts[:2]] for parts in data])
+        assert all(type(parts[0]) is np.ndarray for parts in data)
         return fit_all(networks, data)
 
     fit_all = search.fit_together
@@ -236,6 +238,8 @@ def test_fits_are_grouped_and_share_their_data(monkeypatch):
     monkeypatch.setattr(search, "FITS_AT_ONCE", 7)
     assert_same(MLPSearchCV(CLASSIFIER, GRID, cv=3).fit(X, LABELS), whole)
     assert [len(group) for group in groups] == [12, 6, 6]
+    MLPSearchCV(CLASSIFIER, GRID, cv=2).fit(pandas.DataFrame(X), LABELS)
+    assert [len({*sum(group, [])}) for group in groups[3:]] == [4, 4]
 
 
 @pytest.mark.parametrize("error_score", [np.nan, -1.0])
