@@ -124,6 +124,11 @@ class MLPEnsembleClassifier(ClassifierMixin, _MLPEnsemble):
     feature_names_in_ : ndarray of str
         Where X had names.
 
+    Notes
+    -----
+    Ensembles are kept with pickle; `fastmlp.save` takes the members, one by one. While they are trained together, their
+    n_threads has no effect.
+
     Examples
     --------
     >>> import numpy as np
@@ -266,6 +271,11 @@ class MLPEnsembleRegressor(RegressorMixin, _MLPEnsemble):
     n_features_in_, n_outputs_ : int
     feature_names_in_ : ndarray of str
         Where X had names.
+
+    Notes
+    -----
+    Ensembles are kept with pickle; `fastmlp.save` takes the members, one by one. While they are trained together, their
+    n_threads has no effect.
 
     Examples
     --------
