@@ -27,7 +27,7 @@ Where to go from here:
 
 - training: `Network.train` with `GradientDescent`, `SGD`, `Adam`, `LBFGS`; `History`, `DivergenceError`; `Shards` for
   more data than memory; `Activation` and `Loss` for functions of your own; `device="cuda"` for a GPU
-- many networks at once: `MLPSearchCV`, `MLPEnsembleClassifier`, `MLPEnsembleRegressor`
+- many networks at once: `train_many`, `MLPSearchCV`, `MLPEnsembleClassifier`, `MLPEnsembleRegressor`
 - is it right, is it worth it: `check_gradients`, `diagnose`, `find_learning_rate`, `compare_baselines`, `estimate`
 - what did it learn: `Network.transform`, `saliency`, `permutation_importance`, and the pictures of `displays`
 - keeping it: `save`, `load`, `checkpoint=`, `to_onnx`
