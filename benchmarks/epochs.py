@@ -128,7 +128,7 @@ def fastmlp_epochs(case, dtype, threads, device="cpu"):
 
 
 def jax_epoch(case, dtype, device):
-    """JAX: an epoch, (state, key, X, T) -> (state, key), `lax.scan` over its minibatches; and the state at its start."""
+    """JAX: an epoch, (state, key, X, T) -> (state, key), `lax.scan` over its minibatches; and its first state."""
     import jax
     import jax.numpy as jnp
 

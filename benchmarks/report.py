@@ -2,9 +2,9 @@
 
     pip install -e ".[bench,plot]" && python benchmarks/report.py [--check]
 
-Epochs beside the peers come from results/peers.json (`peers.py`: all in turn), everything else from the newest full
-run of the asv suite on MACHINE. No figure in that section is typed by hand; --check fails when README is not what
-would be written.
+Epochs beside the peers come from results/peers.json (`peers.py`: all in turn), what is said of estimates and of many
+networks from estimates.json and many.json, everything else from the newest full run of the asv suite on MACHINE. No
+figure in that section is typed by hand; --check fails when README is not what would be written.
 """
 
 import argparse
@@ -187,6 +187,34 @@ def estimates():
     )
 
 
+def many():
+    """Many networks, and searches, together and one by one."""
+    found = json.loads((RESULTS / "many.json").read_text())
+    ways = {"together": "`train_many`", "one by one": "a loop over `train`", "jax": "JAX, vmap over scan"}
+    rows = []
+    for case, row in found["cases"].items():
+        medians = {way: row[way]["median"] for way in ways if way in row}
+        ours = medians["together"]
+        beside = {way: f"{duration(median)} ({median / ours:.2f}x)" for way, median in medians.items()}
+        rows.append([case, duration(ours), *(beside.get(way, "-") for way in ways if way != "together")])
+    search, said = found["search"], []
+    names = {"scikit-learn": "GridSearchCV over scikit-learn's MLPClassifier"}
+    ours = search["ways"]["MLPSearchCV"]["median"]
+    for way, row in search["ways"].items():
+        off = row["largest_difference_of_scores"]
+        scores = "the same scores" if off == 0 else f"scores that differ by {off:.1g} at most"
+        ratio = f"{duration(row['median'])} ({row['median'] / ours:.1f}x, {scores})"
+        if way != "MLPSearchCV":
+            said.append(f"{names.get(way, way)} with n_jobs={found['threads']} {ratio}")
+    head = [f"{found['networks']} networks 64-32-10 on the digits, an epoch of one", *ways.values()]
+    return (
+        f"{table(head, rows)}\n\nA search of {search['candidates']} candidates, {search['folds']} folds and "
+        f"{search['max_iter']} epochs on the digits takes `MLPSearchCV` {duration(ours)}, {' and '.join(said)}. "
+        f"Medians of {found['rounds']} rounds, {found['threads']} threads; commit {found['commit']}, "
+        f"{found['date'][:10]}."
+    )
+
+
 def weak_spots(peers, suite):
     """Where fastmlp is behind or level: in the ten networks and in every comparison of the asv suite."""
     leads = {name: (row["lead"], row["best_peer"]) for name, row in peers["cases"].items()}
@@ -271,6 +299,8 @@ From the [asv suite](benchmarks/results/{MACHINE}), on the same machine ({suite.
 {cold_start(suite)}
 
 {estimates()}
+
+{many()}
 
 **Where fastmlp does not lead.** {weak_spots(peers, suite)}
 """
