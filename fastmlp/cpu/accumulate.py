@@ -42,7 +42,8 @@ PREFETCH_EXAMPLES = 64
 
 
 def accumulate(steps, A, share, shares):
-    """One pass over a share of the weights: step.phase says what it does (see sum_panel, update_panel, all_finite).
+    """One pass over a share of the weights: step.phase says what it does (see sum_panel, update_panel, all_finite),
+    step.bottom and step.top to which layers.
 
     The tiles of each layer, in order, are dealt to the shares in equal parts by cost: the same tiles to the same
     share in every minibatch, so that what a thread reads stays in its cache. A tile, its row of the bias and its slots
@@ -55,7 +56,7 @@ def accumulate(steps, A, share, shares):
     if step.phase == LOOK:
         step.finite = all_finite(step, A)
         return
-    for l in range(step.n_layers):
+    for l in range(step.bottom, step.top):
         layer = record_at(step.layers, l, LAYER)
         tiles = layer.rows // tile_rows(wide)
         total = 0
@@ -84,8 +85,8 @@ def sum_panel(zero, zero_row, layer, p, first, last, step, A, share):
     and, with tile 0, the panel's row of b, over the chunk's examples r.
 
     Reads A, the activations, and work.deltas, (examples, n) in panels. After a minibatch's last chunk W and b are
-    updated (eq. 12-13) while the tile of U is in the L1 cache; before it, and where U is wanted whole, the sums go
-    to work.gradients. Loop order: the panel of delta stays in L1 or L2 while the columns of a stream by.
+    updated (eq. 12-13) while the tile of U is in the L1 cache; before it, and where U is wanted whole or summed with
+    that of other machines, the sums go to work.gradients. Loop order: the panel of delta stays in L1 or L2 while the columns of a stream by.
     """
     work = open_work(step, A)
     D = work.deltas
@@ -93,7 +94,7 @@ def sum_panel(zero, zero_row, layer, p, first, last, step, A, share):
     height, vectors = tile_rows(zero), tile_vectors(zero)
     d = layer.a_out + p * layer.stride
     examples = step.examples
-    keep = step.rule == STORE or step.clip or not step.last_chunk
+    keep = step.rule == STORE or step.clip or step.shared or not step.last_chunk
     U = work.gradients if keep else work.scratch
     u = share * height * P
     if first == 0:

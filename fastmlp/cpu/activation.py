@@ -2,7 +2,19 @@
 
 from fastmlp.codes import IDENTITY, LOGISTIC, RELU, SOFTPLUS, SUPPLIED, TANH
 from fastmlp.cpu.compiling import kernel
-from fastmlp.cpu.vector import address, broadcast, call_map, lane_sum, lanes, load, panel_width, positions, store
+from fastmlp.cpu.vector import (
+    address,
+    broadcast,
+    call_map,
+    lane_sum,
+    lanes,
+    load,
+    numbers_at,
+    panel_width,
+    positions,
+    store,
+)
+from fastmlp.cpu.work import INT64
 from fastmlp.formulas import (
     exp_negative,
     exponential,
@@ -85,20 +97,30 @@ def multiply_derivative(activation, A, D, S, a, vectors, rows, unscale):
 
 
 @kernel
-def drop(layer, A, key, threshold, scale, begin, end, first):
-    """Inverted dropout of a layer's activations (or deltas) in place: zero below the threshold, else times scale.
+def drop(step, layer, A, key, scale, begin, end):
+    """Inverted dropout of a layer's activations (or deltas) in place: zero below step.threshold, else times scale.
 
-    A hash of the key and of the unit's place, the row counted from the minibatch's start (`first` is where row 0 of
-    A stands in it), decides: the forward and the backward pass, and any number of threads, drop the same units.
+    A hash of the key and of the unit's place, the row counted from the minibatch's start, decides: the forward and the
+    backward pass, and any number of threads or machines, drop the same units.
     """
     P, V = panel_width(A), lanes(A)
+    threshold = step.threshold
     for p in range(layer.out_panels):
         for r in range(begin, end):
             a = layer.a_out + p * layer.stride + r * P
+            row = place_in_minibatch(step, r)
             for v in range(0, min(P, layer.n_out - p * P), V):
-                place = positions(A, (first + r) * layer.n_out + p * P + v)
+                place = positions(A, row * layer.n_out + p * P + v)
                 bits = scrambled(scrambled(place) ^ key)
                 store(A, a + v, where(bits < threshold, 0.0, load(A, a + v) * scale))
+
+
+@kernel
+def place_in_minibatch(step, r):
+    """Where row r of the chunk stands among all examples of the minibatch; those that fill up a tile stand anywhere."""
+    if step.places != 0 and r < step.examples:
+        return numbers_at(step.places, INT64)[step.begin + r]
+    return step.offset + r
 
 
 @kernel

@@ -54,17 +54,34 @@ COUNT, EPOCHS, ROOMS, TOGETHER_WORDS = 8, 9, 10, 11
 def pass_examples(steps, A, share, shares):
     """Gather, forward (eq. 7), the output's delta (eq. 8) and backward (eq. 9) for a share of the chunk's examples.
 
-    Shares are whole tiles of rows; no share reads or writes another's rows, and every row's sums are its own.
+    With step.top below the output only eq. 9 is left, and it ends at the delta that layer step.bottom's U needs. Shares are whole tiles of rows; no share reads or writes another's rows, and every row's sums are its own.
     """
     step = record_at(steps, 0, STEP)
     work = open_work(step, A)
     D = work.deltas
-    P = panel_width(A)
     height = tile_rows(wide_tile(A))
     tiles = (step.examples + height - 1) // height
     begin, end = tiles * share // shares * height, tiles * (share + 1) // shares * height
     if begin == end:
         return
+    scale = 1.0 / step.keep
+    if step.top == step.n_layers:
+        pass_forward(step, work, A, begin, end, scale)
+    if step.rule == EVALUATE:
+        return
+    for l in range(min(step.top, step.n_layers - 1), step.bottom, -1):
+        layer, below = record_at(step.layers, l, LAYER), record_at(step.layers, l - 1, LAYER)
+        backward(layer, below, work.transposed, A, D, work.slopes, begin, end, step.keep)
+        if step.threshold > 0:
+            drop(step, below, D, dropout_key(step, l - 1), scale, begin, end)
+
+
+@kernel
+def pass_forward(step, work, A, begin, end, scale):
+    """Gather, forward (eq. 7) and the output's delta (eq. 8) for the chunk's examples begin <= r < end, whole tiles."""
+    D = work.deltas
+    P = panel_width(A)
+    height = tile_rows(wide_tile(A))
     count = min(end, step.examples) - begin
     bottom, top = record_at(step.layers, 0, LAYER), record_at(step.layers, step.n_layers - 1, LAYER)
     at = begin * row_bytes(A)
@@ -81,13 +98,12 @@ def pass_examples(steps, A, share, shares):
             t_sum = nothing_if_finite(work.targets, r * P, top.out_panels, top.n_out, top.stride)
             if not (x_sum == 0.0 and t_sum == 0.0):
                 work.not_finite[r // height] = 1
-    scale = 1.0 / step.keep
     for l in range(step.n_layers):
         layer = record_at(step.layers, l, LAYER)
         hidden = l < step.n_layers - 1
         forward(layer, layer.activation if hidden else IDENTITY, work.parameters, A, work.slopes, begin, end)
         if hidden and step.threshold > 0:
-            drop(layer, A, dropout_key(step, l), step.threshold, scale, begin, end, step.offset)
+            drop(step, layer, A, dropout_key(step, l), scale, begin, end)
     share_of_mean = step.scale * step.examples_in_batch
     for r in range(begin, end, height):
         loss = output_delta(top, step, A, D, work, r, height)
@@ -95,13 +111,6 @@ def pass_examples(steps, A, share, shares):
             for i in range(r, min(r + height, begin + count)):
                 loss += numbers_at(step.loss_offsets, FLOAT64)[example_at(step, step.begin + i)] * work.row_weights[i]
         work.losses[r // height] += loss * share_of_mean
-    if step.rule == EVALUATE:
-        return
-    for l in range(step.n_layers - 1, 0, -1):
-        layer, below = record_at(step.layers, l, LAYER), record_at(step.layers, l - 1, LAYER)
-        backward(layer, below, work.transposed, A, D, work.slopes, begin, end, step.keep)
-        if step.threshold > 0:
-            drop(below, D, dropout_key(step, l - 1), step.threshold, scale, begin, end, step.offset)
 
 
 @kernel
@@ -168,11 +177,18 @@ def weight_sum(step, begin, end):
 def begin_minibatch(step, minibatch):
     """Set what the passes read of a minibatch."""
     start = minibatch * step.batch_size
-    stop = min(start + step.batch_size, step.m)
-    total = weight_sum(step, start, stop)
+    examples = min(step.batch_size, step.m - start)
+    if step.ends != 0:
+        ends = numbers_at(step.ends, INT64)
+        step.start = ends[minibatch - 1] if minibatch > 0 else 0
+        step.rows = ends[minibatch] - step.start
+        total = numbers_at(step.totals, FLOAT64)[minibatch]
+    else:
+        step.start, step.rows = start, examples
+        total = weight_sum(step, start, start + examples)
     updates = step.updates + minibatch + 1
     step.minibatch = minibatch
-    step.examples_in_batch = stop - start
+    step.examples_in_batch = examples
     step.scale = 1.0 / total if total != 0.0 else 0.0
     step.penalty = step.l2 * step.scale if step.l2_per_example else step.l2
     step.penalty_weight = 0.5 * step.penalty * step.examples_in_batch
@@ -183,29 +199,37 @@ def begin_minibatch(step, minibatch):
 
 @kernel
 def begin_chunk(step, chunk):
-    """Set what the passes read of the chunk-th of equal chunks of the minibatch; returns whether it has examples."""
-    chunks = (step.examples_in_batch + CHUNK_ROWS - 1) // CHUNK_ROWS
-    rows = ((step.examples_in_batch + chunks - 1) // chunks + TILE_ROWS - 1) // TILE_ROWS * TILE_ROWS
+    """Set what the passes read of the chunk-th of equal chunks of the minibatch; returns whether there is such a chunk.
+
+    A minibatch that has no examples here, but on other machines, has one empty chunk.
+    """
+    chunks = max(1, (step.rows + CHUNK_ROWS - 1) // CHUNK_ROWS)
+    rows = ((step.rows + chunks - 1) // chunks + TILE_ROWS - 1) // TILE_ROWS * TILE_ROWS
     step.offset = chunk * rows
-    step.begin = step.minibatch * step.batch_size + step.offset
-    step.examples = min(rows, step.examples_in_batch - step.offset)
+    step.begin = step.start + step.offset
+    step.examples = min(rows, step.rows - step.offset)
     step.first_chunk = chunk == 0
-    step.last_chunk = step.offset + rows >= step.examples_in_batch
-    return step.examples > 0
+    step.last_chunk = step.offset + rows >= step.rows
+    step.bottom = step.from_layer if step.last_chunk else 0
+    step.top = step.to_layer if step.last_chunk else step.n_layers
+    return step.examples > 0 or step.first_chunk
 
 
 @kernel
 def begin_phase(step, phase):
     """Set the phase; returns whether the chunk needs it."""
     step.phase = phase
+    if phase == EXAMPLES:
+        return step.examples > 0
     if phase == SUM:
         return step.rule != EVALUATE
-    if phase == MEASURE or phase == UPDATE:
-        needed = step.clip and step.last_chunk and step.rule != STORE and step.rule != EVALUATE
-        if needed and phase == UPDATE:
-            shorten_gradient(step)
-        return needed
-    return True
+    if not step.last_chunk or step.rule == STORE or step.rule == EVALUATE:
+        return False
+    if phase == MEASURE:
+        return step.clip != 0
+    if step.clip:
+        shorten_gradient(step)
+    return step.clip != 0 or step.shared != 0
 
 
 @kernel
@@ -257,7 +281,7 @@ def compiled_shuffle():
 def run_chunks(steps, threads):
     """Lead the team through the chunks, or go alone when there is one thread."""
     step = record_at(steps, 0, STEP)
-    if step.from_chunk == 0:
+    if step.from_chunk == 0 and not step.part:
         begin_epoch(step)
     chunks = (step.batch_size + CHUNK_ROWS - 1) // CHUNK_ROWS
     passes = 0
@@ -265,7 +289,7 @@ def run_chunks(steps, threads):
         if number % chunks == 0:
             begin_minibatch(step, number // chunks)
         some = begin_chunk(step, number % chunks)
-        for phase in range(EXAMPLES, UPDATE + 1):
+        for phase in range(step.from_phase, step.to_phase + 1):
             if some and begin_phase(step, phase):
                 function = step.examples_pass if phase == EXAMPLES else step.weights_pass
                 if threads == 1:
@@ -273,7 +297,8 @@ def run_chunks(steps, threads):
                 else:
                     passes += 1
                     lead(step.team, passes, function, steps, step.activations, threads)
-    leave(steps)
+    if not step.part:
+        leave(steps)
 
 
 @kernel

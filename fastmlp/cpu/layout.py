@@ -33,7 +33,7 @@ LAYER = np.dtype(
             "rows",  # n_in padded to tiles: rows of a panel of W
             "columns",  # n_out padded to panels: rows of a panel of the transposed W
             "weights",  # offset of W's panels in the parameters
-            "biases",  # offset of b in the parameters
+            "biases",  # offset of b in the parameters: right behind W, so that layers that follow one another are one range
             "transposed",  # offset of the transposed W's panels, -1 where eq. 9 does not need it
             "tile",  # number of the first tile of W and b, counted over all layers: the slots of sums over weights
             "a_in",  # offset of the layer below in the activations (and deltas)
@@ -130,15 +130,31 @@ STEP = np.dtype(
             "dropout_seed",
             "threshold",  # dropout * 2^32
             "updates",  # updates of the weights before this epoch: Adam's t
+            # of a training on many machines (see mpi.py), else 0: for each minibatch where its examples end in the order
+            # (int64) and the weight of its examples on all machines (float64); where each example of the order stands
+            # in its minibatch (int64); whether U and V are summed with those of others before they are used
+            "ends",
+            "totals",
+            "places",
+            "shared",
             # the chunks of the epoch that are to be run, the latter excluded; where the epoch stands
             "from_chunk",
             "to_chunk",
+            "from_phase",  # the phases of them, the latter included, and of a minibatch's last chunk the layers, the
+            "to_phase",  # latter excluded: from the top downwards, in one call or in several
+            "from_layer",
+            "to_layer",
+            "part",  # whether this is one of several calls, before and behind which others begin and end the slice
             "phase",
+            "bottom",  # the layers of the pass, the latter excluded
+            "top",
             "minibatch",
+            "start",  # the minibatch's first example, counted over the epoch's order
+            "rows",  # its examples in the order
+            "examples_in_batch",  # on all machines
             "begin",  # the chunk's first example, counted over the epoch's order
             "examples",  # in the chunk
             "offset",  # the chunk's first example, counted over the minibatch
-            "examples_in_batch",
             "first_chunk",
             "last_chunk",
             # what a call leaves: whether a number of X or T was not finite, and whether all weights and biases are
@@ -199,7 +215,8 @@ def layout(sizes: tuple[int, ...], activation: str, output: str, dtype: np.dtype
         layer["in_panels"], layer["out_panels"] = -(-n_in // panel), -(-n_out // panel)
         layer["rows"], layer["columns"] = padded(n_in, TILE_ROWS), padded(n_out, panel)
         layer["weights"] = parameters
-        parameters += layer["rows"] * layer["columns"]
+        layer["biases"] = parameters + layer["rows"] * layer["columns"]
+        parameters = layer["biases"] + layer["columns"]
         layer["transposed"] = transposed if number else -1
         transposed += layer["columns"] * layer["in_panels"] * panel if number else 0
         layer["tile"] = tiles
@@ -213,9 +230,6 @@ def layout(sizes: tuple[int, ...], activation: str, output: str, dtype: np.dtype
         if not isinstance(own, str):
             layer["f"] = compiled_map(own.plain_f, 1, dtype).address
             layer["df"] = compiled_map(own.plain_df, 1, dtype).address
-    for layer in layers:
-        layer["biases"] = parameters
-        parameters += layer["columns"]
     activations += layers[-1]["out_panels"] * stride
     layers.flags.writeable = False
     return Layout(layers, int(parameters), int(transposed), int(activations), int(tiles), rows)

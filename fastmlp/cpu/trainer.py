@@ -12,7 +12,7 @@ from fastmlp.cpu import layout as _layout
 from fastmlp.cpu.compiling import callable_at
 from fastmlp.cpu.epoch import COUNT, EPOCHS, ROOMS, TOGETHER_WORDS, compiled_epoch, compiled_passes, compiled_together
 from fastmlp.cpu.gather import Source
-from fastmlp.cpu.layout import CHUNK_ROWS, ROOM_WORDS, STEP, aligned, from_panels, padded, to_panels
+from fastmlp.cpu.layout import CHUNK_ROWS, ROOM_WORDS, STEP, UPDATE, aligned, from_panels, padded, to_panels
 from fastmlp.cpu.prediction import compiled_prediction
 from fastmlp.cpu.supplied import compiled_map
 from fastmlp.cpu.team import WORDS, assemble, run_shares
@@ -485,6 +485,8 @@ class Epochs(EpochsBase):
             threshold=min(round(dropout * 2**32), 2**32 - 1),
             keep=1.0 - dropout,
             rule=RULES[settings["rule"]],
+            to_phase=UPDATE,
+            to_layer=len(trainer.layers),
             finite=True,
             **{name: settings.get(name) or 0.0 for name in names},
         )
