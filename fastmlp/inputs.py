@@ -130,10 +130,23 @@ def _check_probabilities(T: np.ndarray, sums_to_one: bool, name: str) -> None:
 
 def fingerprint(data: Any) -> str:
     """A hash of the shape and of some rows of an array or CSR matrix, whatever their dtype."""
-    rows = np.unique(np.linspace(0, max(0, data.shape[0] - 1), 64).astype(np.int64))[: data.shape[0]]
+    return fingerprint_of(data.shape, some_rows(data, fingerprint_rows(data.shape[0])))
+
+
+def fingerprint_rows(m: int) -> np.ndarray:
+    """Which rows of m a fingerprint is taken of."""
+    return np.unique(np.linspace(0, max(0, m - 1), 64).astype(np.int64))[:m]
+
+
+def some_rows(data: Any, rows: np.ndarray) -> np.ndarray:
+    """Some rows of an array or CSR matrix, whatever their dtype, as float64 or text."""
     some = data[rows].toarray() if is_sparse(data) else np.asarray(data[rows])
-    some = some.astype(np.float64) if some.dtype.kind in "biuf" else some.astype(str)
-    return hashlib.sha256(repr(data.shape).encode() + np.ascontiguousarray(some).tobytes()).hexdigest()[:16]
+    return some.astype(np.float64) if some.dtype.kind in "biuf" else some.astype(str)
+
+
+def fingerprint_of(shape: tuple[int, ...], some: np.ndarray) -> str:
+    """A hash of the shape of data and of some of their rows."""
+    return hashlib.sha256(repr(shape).encode() + np.ascontiguousarray(some).tobytes()).hexdigest()[:16]
 
 
 def is_whole(value: Any) -> bool:
@@ -154,15 +167,21 @@ def as_sample_weight(sample_weight: Any, rows: int, name: str = "sample_weight")
     """sample_weight as float64 of shape (rows,), finite, not negative and not all zero; None stays None."""
     if sample_weight is None:
         return None
+    weight = as_weights(sample_weight, rows, name)
+    if not weight.any():
+        raise ValueError(f"{name} is 0.0 everywhere; at least one weight must be positive")
+    return weight / weight.max()  # means do not change, and float32 holds the result
+
+
+def as_weights(sample_weight: Any, rows: int, name: str = "sample_weight") -> np.ndarray:
+    """sample_weight as float64 of shape (rows,), finite and not negative."""
     weight = np.ascontiguousarray(as_array(sample_weight, name), dtype=np.float64)
     if weight.shape != (rows,):
         raise ValueError(f"{name} has shape {weight.shape}; ({rows},) is allowed, one for each row of X")
     if not np.isfinite(weight).all() or weight.min() < 0:
         wrong = weight[~(np.isfinite(weight) & (weight >= 0))][0]
         raise ValueError(f"{name} holds {wrong}; finite numbers >= 0 are allowed")
-    if not weight.any():
-        raise ValueError(f"{name} is 0.0 everywhere; at least one weight must be positive")
-    return weight / weight.max()  # means do not change, and float32 holds the result
+    return weight
 
 
 def not_finite_error(X: Any, dtype: np.dtype, name: str) -> ValueError | None:

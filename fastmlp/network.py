@@ -534,6 +534,7 @@ class Network:
         checkpoint: Any = None,
         checkpoint_every: int = 1,
         window: int | None = None,
+        comm: Any = None,
     ) -> "History":
         """Train for some epochs, each one pass over the m examples.
 
@@ -583,6 +584,15 @@ class Network:
             shuffled (without sample_weight); with `window` any X is. Without shuffling the result is that of a training
             in memory, to the bit. Numbers are checked in every epoch; where one is refused, or a chunk cannot be read,
             the weights of the last epoch stand.
+        comm : mpi4py.MPI.Intracomm, optional
+            Train together with all ranks of a communicator, as `MPI.COMM_WORLD` (needs `fastmlp[mpi]`): each calls
+            `train` with its own examples in X, T, sample_weight and validation, as many as it likes, and the same other
+            arguments. The result is that of one process with all examples, one rank's behind another's, to rounding;
+            `batch_size` is that of all ranks together, and the weights, the optimizer's state and random_state that it
+            starts from are rank 0's. Every rank ends with the same bits and the same history. Callbacks are called on
+            every rank, and any of them may stop all; rank 0 shows the progress bar, writes the checkpoint and reads
+            it, also that of another number of ranks. An error on one rank ends the training on all, and a rank that
+            dies ends the others. On the CPU, without `window` and chunks.
 
         Returns
         -------
@@ -590,9 +600,11 @@ class Network:
 
         Raises
         ------
+        ImportError
+            When comm is given and mpi4py is not installed.
         ValueError
-            When an argument is wrong, or the checkpoint is damaged or that of another network, data or settings;
-            nothing has been changed then.
+            When an argument is wrong, here or on another rank, or the checkpoint is damaged or that of another
+            network, data or settings; nothing has been changed then.
         RuntimeError
             When it is called by a callback of a training of the same network.
         DivergenceError
@@ -603,6 +615,7 @@ class Network:
 
         with self._lock:
             return training.train(
+                comm,
                 self,
                 X,
                 T,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastmlp.backend import Passes, run
-from fastmlp.inputs import as_array, as_sample_weight, fingerprint, is_whole, not_finite_error
+from fastmlp.inputs import as_array, as_sample_weight, as_weights, fingerprint, is_whole, not_finite_error
+from fastmlp.mpi import ALONE, together
 from fastmlp.optimizers import LBFGS, SGD, Adam, GradientDescent, Optimizer, moments, rule
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ class Held(NamedTuple):
 class Watch:
     """What happens between epochs: history, validation, patience, callbacks, checkpoints."""
 
-    def __init__(self, network: "Network", settings: Settings):
-        self.network, self.settings = network, settings
+    def __init__(self, network: "Network", settings: Settings, ranks: Any):
+        self.network, self.settings, self.ranks = network, settings, ranks
         self.history = History(validation=None if settings.validation is None else [])
         self.validation: Held | None = None
         self.losses: Any = None  # passes over the validation data
@@ -115,13 +116,35 @@ class Watch:
                         self.best_packed = persistence.training_state(network, "best.")
                 elif history.n_epochs - self.best_epoch >= settings.patience:
                     stopped = stopped or "patience"
-        for callback in settings.callbacks:
-            answer = callback(network, history)
-            if isinstance(answer, (bool, np.bool_)) and answer:
+        if self.ranks.shared or settings.callbacks:
+            answers = self.ranks.gather(self._call_back)
+            if any(stops for stops, _ in answers):
                 stopped = "callback"
+            assigned = [changed for _, changed in answers]
+            if any(assigned):
+                self._take_over_assigned(assigned)
         if stopped is not None:
             history.stopped = stopped
         return stopped is not None
+
+    def _call_back(self) -> tuple[bool, bool]:
+        """Call the callbacks: whether one wants to stop, and whether one has assigned weights or biases."""
+        stops, had_optimizer = False, self.network._optimizer is not None
+        for callback in self.settings.callbacks:
+            answer = callback(self.network, self.history)
+            stops = stops or (isinstance(answer, (bool, np.bool_)) and bool(answer))
+        return stops, had_optimizer and self.network._optimizer is None
+
+    def _take_over_assigned(self, assigned: list[bool]) -> None:
+        """Let all ranks have the weights that callbacks have assigned on rank 0."""
+        if not all(assigned):
+            there, not_there = assigned.index(True), assigned.index(False)
+            raise RuntimeError(
+                f"a callback has assigned weights or biases on rank {there} and none on rank {not_there}; on all "
+                "ranks, which then take rank 0's, or on none is allowed"
+            )
+        if self.ranks.shared:
+            _share_state(self.network, None, self.ranks)
 
     def _objective(self) -> Passes:
         """J of the validation data."""
@@ -130,7 +153,7 @@ class Watch:
             assert self.validation is not None
             X, T, rows = self.validation
             m = X.shape[0] if rows is None else len(rows)
-            self.losses = trainer.epochs(X, T, None, {"rule": "evaluate"}, m, rows)
+            self.losses = self.ranks.epochs(trainer, X, T, None, {"rule": "evaluate"}, m, rows)
         self.losses.begin()
         yield from self.losses.to_the_end()
         return self.losses.mean_loss() + trainer.penalty()
@@ -144,12 +167,19 @@ class Watch:
         network, settings = self.network, self.settings
         identity = {**persistence.network_settings(network), **identity}
         identity["optimizer"] = persistence.optimizer_values(optimizer)
-        checkpoint = persistence.Checkpoint(settings.checkpoint, settings.checkpoint_every, "Network", identity)
-        persistence.rng_values(network._rng)  # refuses a generator that a file cannot hold
-        found = checkpoint.read()
-        if found is not None:
+
+        def opened() -> tuple[Any, Any]:
+            checkpoint = persistence.Checkpoint(settings.checkpoint, settings.checkpoint_every, "Network", identity)
+            persistence.rng_values(network._rng)  # refuses a generator that a file cannot hold
+            return checkpoint, checkpoint.read()
+
+        def read() -> None:
             with persistence.wanting(checkpoint.path, "a training"):
-                self._read(*found, optimizer, epochs, checkpoint)
+                self._read(found[0], found[1], optimizer, epochs, checkpoint)
+
+        checkpoint, found = self.ranks.first(opened)
+        if found is not None:
+            self.ranks.each(read)
         self.checkpoint = checkpoint
 
     def _read(self, values: Any, arrays: Any, optimizer: Optimizer, epochs: int, checkpoint: Any) -> None:
@@ -191,8 +221,14 @@ class Watch:
             return
         if not (ends or self.finished or history.n_epochs % checkpoint.every == 0):
             return
+        self.ranks.first(self._write)
+        self.kept = self._reason()
+
+    def _write(self) -> None:
+        """Write the checkpoint."""
         from fastmlp import persistence
 
+        history = self.history
         values, arrays = persistence.network_values(self.network)
         best = None
         if self.best_state is not None:
@@ -202,15 +238,21 @@ class Watch:
         # callbacks may have given it more
         noted = {entry.name: getattr(history, entry.name) for entry in fields(History)}
         values = {"network": values, "history": noted, "best": best, "rate": self.rate, "ended": self.ended}
-        checkpoint.write(values, arrays)
-        self.kept = self._reason()
+        self.checkpoint.write(values, arrays)
 
     def training_ends(self) -> History:
         """With patience the best weights stand."""
         if self.best_state is not None and self.best_epoch != self.history.n_epochs:
             _restore(self.network, self.best_state)
-        self.history.seconds = time.perf_counter() - self.started
+        self.history.seconds = self.ranks.first(lambda: time.perf_counter() - self.started)
         return self.history
+
+    def learning_rate(self, schedule: Any) -> float:
+        """The learning rate of the epoch that begins; that of rank 0's function where it is one."""
+        if not callable(schedule):
+            return learning_rate_of(schedule, self.network._epochs)
+        self.rate = rate = self.ranks.first(lambda: learning_rate_of(schedule, self.network._epochs))
+        return rate
 
 
 def validation_data(network: "Network", given: Any) -> Held:
@@ -236,7 +278,14 @@ class Training:
         See `Network.train`.
     subset : ndarray of int64, optional
         Which examples to train on, as if there were no others.
+    ranks : Ranks, optional
+        Those that train together, each with its own X, T and sample_weight.
     """
+
+    X: Any
+    T: Any
+    weight: Any
+    watch: Watch
 
     def __init__(
         self,
@@ -249,30 +298,60 @@ class Training:
         settings: Settings,
         sample_weight: Any,
         subset: np.ndarray | None = None,
+        *,
+        ranks: Any = ALONE,
     ):
-        if not isinstance(optimizer, (GradientDescent, SGD, Adam, LBFGS)):
-            raise ValueError(f"optimizer is {optimizer!r}; a GradientDescent, SGD, Adam or LBFGS object is allowed")
-        self.network, self.epochs, self.subset = network, epochs, subset
+        self.network, self.epochs, self.subset, self.ranks = network, epochs, subset, ranks
         self.optimizer: Any = optimizer
         self.shuffles = bool(settings.shuffle) and isinstance(optimizer, (SGD, Adam))
-        self.X, self.T, self.weight = network._training_data(X, T, sample_weight, self.shuffles, settings.window)
-        self.m = self.X.shape[0]
-        if subset is not None:
-            self.m = len(subset)
-            if self.weight is not None:  # as if there were no others: weights are divided by their largest
-                own = as_sample_weight(as_array(sample_weight, "sample_weight")[subset], self.m)
-                self.weight[subset] = own
-        self.batch_size = check_batch_size(batch_size, optimizer, self.m)
-        _check_counts(epochs, settings)
+        ranks.each(lambda: self._check(X, T, settings, sample_weight))
+        self.m = ranks.shard(self.X.shape[0]).m if subset is None else len(subset)
+        self.batch_size = ranks.each(lambda: check_batch_size(batch_size, optimizer, self.m))
+        if ranks.shared:
+            ranks.same(**self._shared())
+            self.weight = ranks.scaled(self.weight)
+        else:
+            network._settle(self.m, self.batch_size, epochs)
+        identity = _identity(self.X, self.T, self.weight, self.batch_size, self.watch)
+        self.watch.resume(identity, optimizer, epochs)
+        if ranks.shared:
+            _share_state(network, optimizer, ranks)
+
+    def _check(self, X: Any, T: Any, settings: Settings, sample_weight: Any) -> None:
+        """Refuse wrong arguments, as far as one rank knows them."""
+        network, optimizer, subset = self.network, self.optimizer, self.subset
+        if not isinstance(optimizer, (GradientDescent, SGD, Adam, LBFGS)):
+            raise ValueError(f"optimizer is {optimizer!r}; a GradientDescent, SGD, Adam or LBFGS object is allowed")
+        if self.ranks.shared:
+            self.X, self.T, self.weight = _shard(network, X, T, sample_weight, settings)
+        else:
+            self.X, self.T, self.weight = network._training_data(X, T, sample_weight, self.shuffles, settings.window)
+        if subset is not None and self.weight is not None:
+            # as if there were no others: weights are divided by their largest
+            self.weight[subset] = as_sample_weight(as_array(sample_weight, "sample_weight")[subset], len(subset))
+        _check_counts(self.epochs, settings)
         if isinstance(optimizer, LBFGS) and network.dropout > 0:
             raise ValueError(f"dropout is {network.dropout}; LBFGS allows 0.0 only, for its objective must not change")
         if network._training:
             message = "train was called by a callback of a training of the same network, which goes on after it"
             raise RuntimeError(message)
-        self.watch = Watch(network, settings)
-        network._settle(self.m, self.batch_size, epochs)
-        identity = _identity(self.X, self.T, self.weight, self.batch_size, self.watch)
-        self.watch.resume(identity, optimizer, epochs)
+        self.watch = Watch(network, settings, self.ranks)
+
+    def _shared(self) -> dict[str, Any]:
+        """What must be the same on all ranks."""
+        from fastmlp import persistence
+
+        settings, optimizer = self.watch.settings, self.optimizer
+        shared = {**persistence.network_settings(self.network), "optimizer": persistence.optimizer_values(optimizer)}
+        shared |= {"batch_size": self.batch_size, "epochs": self.epochs, "number of dimensions of T": self.T.ndim}
+        shared |= {name: getattr(settings, name) for name in ("shuffle", "tol", "patience", "checkpoint_every")}
+        given = {"validation": settings.validation, "checkpoint": settings.checkpoint, "sample_weight": self.weight}
+        shared |= {f"whether {name} is given": value is not None for name, value in given.items()}
+        if isinstance(optimizer, LBFGS):
+            import scipy
+
+            shared["SciPy"] = scipy.__version__
+        return shared
 
     def passes(self, bar: Callable[[int], None]) -> Passes:
         """Train; returns the History. `bar` is told of examples that are done."""
@@ -283,33 +362,64 @@ class Training:
                 yield from descend(self, bar)
             watch.keep(ends=True)
         except KeyboardInterrupt:
+            if self.ranks.size > 1:  # the others are somewhere else
+                raise
             watch.history.stopped = "interrupted"
         finally:
             self.network._training = False
         return watch.training_ends()
 
 
-def train(*arguments: Any) -> History:
-    """See `Network.train`; the arguments are Training's."""
-    training = Training(*arguments)
-    done, progress = training.watch.history.n_epochs, training.watch.settings.progress
-    with progress_bar(progress, training.epochs * training.m, done * training.m) as bar:
-        return run(training.passes(bar))
+def train(comm: Any, *arguments: Any) -> History:
+    """See `Network.train`; the arguments but the first are Training's."""
+    with together(comm) as ranks:
+        training = Training(*arguments, ranks=ranks)
+        done, progress = training.watch.history.n_epochs, training.watch.settings.progress and ranks.rank == 0
+        with progress_bar(progress, training.epochs * training.m, done * training.m) as bar:
+            return run(training.passes(bar))
+
+
+def _shard(network: "Network", X: Any, T: Any, sample_weight: Any, settings: Settings) -> tuple[Any, Any, Any]:
+    """`Network._training_data` of what a rank has; its weights are not scaled yet."""
+    if network.device != "cpu":
+        raise ValueError(f"device is {network.device!r}; comm allows 'cpu' only")
+    if settings.window is not None:
+        raise ValueError(f"window is {settings.window!r}; comm allows None only: every rank has its examples in memory")
+    if T is None:
+        raise ValueError("T is None; comm allows arrays X and T only")
+    X, T, _ = network._data(X, T, None)
+    return X, T, None if sample_weight is None else as_weights(sample_weight, X.shape[0])
+
+
+def _share_state(network: "Network", optimizer: Any, ranks: Any) -> None:
+    """Take over rank 0's weights, state of the optimizer, counters and generator."""
+    trainer = network._trainer
+
+    def state() -> tuple[Any, ...]:
+        goes_on = network._optimizer == optimizer
+        return trainer.snapshot(), goes_on, network._updates, network._epochs, network._rng
+
+    found = ranks.first(state)
+    if ranks.rank > 0:
+        arrays, goes_on, network._updates, network._epochs, network._rng = found
+        trainer.restore(arrays)
+        network._optimizer = optimizer if goes_on else None
 
 
 def _identity(X: Any, T: Any, weight: Any, batch_size: int, watch: Watch) -> dict[str, Any]:
     """What a training depends on beside the network and the optimizer: a checkpoint of another is refused."""
-    settings, given = watch.settings, watch.validation
+    settings, given, ranks = watch.settings, watch.validation, watch.ranks
     if settings.checkpoint is None:
         return {}
     identity = {"batch_size": batch_size, **{name: getattr(settings, name) for name in ("shuffle", "tol", "patience")}}
-    examples, shapes = (X, T), (X.shape, None if T is None else T.shape)
     if T is None:  # a stream
         examples, shapes = X.like, (X.shape, X.t_shape)
         identity |= {"chunks": fingerprint(np.array(X.rows)), "window": X.window_rows}
-    identity |= {"X": shapes[0], "T": shapes[1], "hash of some rows": [fingerprint(data) for data in examples]}
-    identity["sample_weight"] = None if weight is None else fingerprint(weight)
-    return {**identity, "validation": None if given is None else [data.shape for data in given[:2]]}
+    else:
+        examples, shapes = (X, T), (ranks.shape(X), ranks.shape(T))
+    identity |= {"X": shapes[0], "T": shapes[1], "hash of some rows": [ranks.fingerprint(data) for data in examples]}
+    identity["sample_weight"] = None if weight is None else ranks.fingerprint(weight)
+    return {**identity, "validation": None if given is None else [ranks.shape(data) for data in given[:2]]}
 
 
 def check_batch_size(batch_size: Any, optimizer: Optimizer, m: int) -> int:
@@ -394,15 +504,13 @@ def _descend(training: Training, bar: Callable[[int], None]) -> Passes:
     settings = {name: getattr(optimizer, name, 0.0) for name in names}
     settings |= {"rule": rule(optimizer), "remember": True, "max_norm": getattr(optimizer, "max_gradient_norm", None)}
     order = "shuffled" if shuffle else None
-    epoch = trainer.epochs(
-        training.X, training.T, training.weight, settings, training.batch_size, order, subset=training.subset
-    )
+    data = training.X, training.T, training.weight
+    epoch = training.ranks.epochs(trainer, *data, settings, training.batch_size, order, subset=training.subset)
     first = watch.history.n_epochs
     for number in range(first, training.epochs):
         # an epoch may fail to read its chunks, when the weights before it are to stand
         at_start = None if epoch.stream is None else _state(network)
-        rate = learning_rate_of(optimizer.learning_rate, network._epochs)
-        watch.rate = rate if callable(optimizer.learning_rate) else None
+        rate = watch.learning_rate(optimizer.learning_rate)
         epoch.begin(
             check=number == first,
             learning_rate=rate,
@@ -420,7 +528,7 @@ def _descend(training: Training, bar: Callable[[int], None]) -> Passes:
         except BaseException as error:
             if at_start is not None and isinstance(error, Exception):
                 _go_back_to(network, at_start)
-            else:  # after Ctrl-C the weights of that moment stand
+            elif training.ranks.size == 1:  # after Ctrl-C the weights of that moment stand
                 _epoch_ends(network, epoch, optimizer, before)
             raise
         objective = _epoch_ends(network, epoch, optimizer, at_start or before)
@@ -500,11 +608,12 @@ class FullBatch:
     """The loss over all examples, its penalty and their gradient, as functions of one vector: weights, then biases."""
 
     def __init__(
-        self, trainer: Any, X: Any, T: Any, weight: Any, loss_offsets: Any = None, subset: np.ndarray | None = None
-    ):
+        self, trainer: Any, X: Any, T: Any, weight: Any, loss_offsets: Any = None, subset: np.ndarray | None = None,
+        ranks: Any = ALONE,
+    ):  # fmt: skip
         self.trainer = trainer
         m = X.shape[0] if subset is None else len(subset)
-        self._epoch = trainer.epochs(X, T, weight, {"rule": "store"}, m, subset, loss_offsets)
+        self._epoch = ranks.epochs(trainer, X, T, weight, {"rule": "store"}, m, subset, loss_offsets)
         self._check = True
         weights, biases = trainer.parameters()
         self.start = self._join(weights, biases)
@@ -512,7 +621,8 @@ class FullBatch:
         self._shapes = [array.shape for array in (*weights, *biases)]
         self._ends = np.cumsum([math.prod(shape) for shape in self._shapes])
         self._l2 = trainer.l2 * (np.arange(self._ends[-1]) < self._ends[self._layers - 1])  # biases have no penalty
-        self._scale = 1.0 / (m if weight is None else weight.sum() if subset is None else weight[subset].sum())
+        total = m if weight is None else weight.sum() if subset is None else weight[subset].sum()
+        self._scale = 1.0 / ranks.total(total)
 
     @staticmethod
     def _join(weights: Any, biases: Any) -> np.ndarray:
@@ -546,7 +656,8 @@ def _lbfgs(training: Training, bar: Callable[[int], None]) -> Passes:
 
     network, optimizer, watch, epochs = training.network, training.optimizer, training.watch, training.epochs
     trainer = network._trainer
-    evaluation = FullBatch(trainer, training.X, training.T, training.weight, subset=training.subset)
+    data = training.X, training.T, training.weight
+    evaluation = FullBatch(trainer, *data, subset=training.subset, ranks=training.ranks)
 
     def evaluate(vector: np.ndarray) -> tuple[float, np.ndarray]:
         loss, penalty, gradient = evaluation(vector)

@@ -86,7 +86,8 @@ def sum_panel(zero, zero_row, layer, p, first, last, step, A, share):
 
     Reads A, the activations, and work.deltas, (examples, n) in panels. After a minibatch's last chunk W and b are
     updated (eq. 12-13) while the tile of U is in the L1 cache; before it, and where U is wanted whole or summed with
-    that of other machines, the sums go to work.gradients. Loop order: the panel of delta stays in L1 or L2 while the columns of a stream by.
+    that of other machines, the sums go to work.gradients. Loop order: the panel of delta stays in L1 or L2 while the
+    columns of a stream by.
     """
     work = open_work(step, A)
     D = work.deltas

@@ -27,7 +27,6 @@ from fastmlp.cpu.layout import (
     STEP,
     SUM,
     TILE_ROWS,
-    UPDATE,
 )
 from fastmlp.cpu.team import dismiss, help_along, is_leader, lead
 from fastmlp.cpu.vector import (
@@ -54,7 +53,8 @@ COUNT, EPOCHS, ROOMS, TOGETHER_WORDS = 8, 9, 10, 11
 def pass_examples(steps, A, share, shares):
     """Gather, forward (eq. 7), the output's delta (eq. 8) and backward (eq. 9) for a share of the chunk's examples.
 
-    With step.top below the output only eq. 9 is left, and it ends at the delta that layer step.bottom's U needs. Shares are whole tiles of rows; no share reads or writes another's rows, and every row's sums are its own.
+    With step.top below the output only eq. 9 is left; it ends at the delta that layer step.bottom's U needs. Shares are
+    whole tiles of rows; no share reads or writes another's rows, and every row's sums are its own.
     """
     step = record_at(steps, 0, STEP)
     work = open_work(step, A)

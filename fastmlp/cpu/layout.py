@@ -33,7 +33,7 @@ LAYER = np.dtype(
             "rows",  # n_in padded to tiles: rows of a panel of W
             "columns",  # n_out padded to panels: rows of a panel of the transposed W
             "weights",  # offset of W's panels in the parameters
-            "biases",  # offset of b in the parameters: right behind W, so that layers that follow one another are one range
+            "biases",  # offset of b in the parameters: right behind W, so that neighbouring layers are one range
             "transposed",  # offset of the transposed W's panels, -1 where eq. 9 does not need it
             "tile",  # number of the first tile of W and b, counted over all layers: the slots of sums over weights
             "a_in",  # offset of the layer below in the activations (and deltas)
@@ -130,9 +130,9 @@ STEP = np.dtype(
             "dropout_seed",
             "threshold",  # dropout * 2^32
             "updates",  # updates of the weights before this epoch: Adam's t
-            # of a training on many machines (see mpi.py), else 0: for each minibatch where its examples end in the order
-            # (int64) and the weight of its examples on all machines (float64); where each example of the order stands
-            # in its minibatch (int64); whether U and V are summed with those of others before they are used
+            # of a training on many machines (see mpi.py), else 0: for each minibatch where its examples end in the
+            # order (int64) and the weight of its examples on all machines (float64); where each example of the order
+            # stands in its minibatch (int64); whether U and V are summed with those of others before they are used
             "ends",
             "totals",
             "places",
