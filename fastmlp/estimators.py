@@ -1,6 +1,7 @@
 """MLPClassifier and MLPRegressor: scikit-learn's, on fastmlp's kernels."""
 
 import contextlib
+import functools
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -46,7 +47,9 @@ from fastmlp.fitting import (
     fit_minibatches,
     r_squared,
 )
-from fastmlp.inputs import NUMBERS, as_hidden_layer, check_tables, fingerprint
+from fastmlp.inputs import NUMBERS, as_hidden_layer, check_tables
+from fastmlp.mpi import ALONE, together
+from fastmlp.persistence import comparable, fitted_values
 from fastmlp.supplied import Activation, Loss, supplied
 from fastmlp.training import check_every
 
@@ -80,6 +83,26 @@ def _shapes(data: Any) -> Any:
         return [list(getattr(part, "shape", None) or np.shape(part)) for part in data]
     except (TypeError, ValueError):
         return None if data is None else "given"
+
+
+def _joined_shapes(found: list[Any]) -> Any:
+    """The shapes of the arrays of which those found are parts."""
+    if len(found) == 1 or not all(isinstance(shapes, list) for shapes in found):
+        return found[0]
+    return [[sum(shape[0] for shape in parts), *parts[0][1:]] for parts in zip(*found, strict=True)]
+
+
+def _on_all_ranks(fit):
+    """Give a method that takes comm its ranks, when all of them have found their parameters right."""
+
+    @functools.wraps(fit)
+    def fit_together(self, *arguments, comm=None, **more):
+        with together(comm) as ranks:
+            if ranks.shared:
+                ranks.each(self._validate_params)
+            return fit(self, *arguments, comm=ranks, **more)
+
+    return fit_together
 
 
 def _partial_fit_is_there(estimator: Any) -> bool:
@@ -145,28 +168,20 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
 
     def _fitting(
         self, X, y, sample_weight=None, incremental=False, eval_set=None, checkpoint=None, checkpoint_every=1,
-        before=None,
+        before=None, ranks=ALONE,
     ):  # fmt: skip
         """Fit; a generator of the passes that are to be run, which returns whether Ctrl-C has ended it."""
         given = X, y, sample_weight
         before = dict(vars(self)) if before is None else before
         with self._as_it_was(before):
-            check_every(checkpoint_every)
-            sizes = self.hidden_layer_sizes
-            hidden = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
-            if np.any(np.array(hidden) <= 0):
-                raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
-            if any(n >= 2**63 for n in hidden):
-                raise ValueError(f"hidden_layer_sizes is {sizes}; numbers within 64 bits are allowed")
-            self._check_combinations(incremental)
-            self._f(), self._loss()  # refuse f and df that do not belong together
             first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
-            X, y = self._validate_input(X, y, incremental, reset=first)
-            if sample_weight is not None:
-                try:
-                    sample_weight = np.asarray(_check_sample_weight(sample_weight, X), np.float64)
-                except OverflowError as error:
-                    raise ValueError(f"sample_weight holds a number that float64 does not: {error}") from None
+            check = functools.partial(self._check, *given, checkpoint_every, incremental, first, ranks)
+            hidden, X, y, sample_weight = ranks.each(check)
+            shard = ranks.shard(X.shape[0])
+            if ranks.shared:
+                given_to_all = {"eval_set": eval_set, "checkpoint": checkpoint, "sample_weight": sample_weight}
+                ranks.same(**self._shared(X, y, first, checkpoint_every, given_to_all))
+            self._take_classes(ranks.joined(y) if is_classifier(self) else y, incremental)
             T = self._targets(y)
             n_outputs = T.shape[1] if T.ndim == 2 else len(self.classes_)
             if not first and n_outputs != len(self.intercepts_[-1]):
@@ -174,31 +189,35 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
             self.n_outputs_ = n_outputs
             dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64) if first else self._dtype()
             layers = [X.shape[1], *(int(n) for n in hidden), self.n_outputs_]
-            self._random_state = check_random_state(self.random_state)
+            self._random_state = ranks.first(lambda: check_random_state(self.random_state))
             progress = None
             if checkpoint is not None:
-                of_data = {"X": X.shape, "y": y.shape, "classes": getattr(self, "classes_", None)}
-                of_data |= {"hash of some rows": [fingerprint(X), fingerprint(T)], "eval_set": _shapes(eval_set)}
-                of_data["sample_weight"] = None if sample_weight is None else fingerprint(sample_weight)
-                progress = Progress.of(self, checkpoint, checkpoint_every, of_data)
+                of_data = {"X": ranks.shape(X), "y": ranks.shape(y), "classes": getattr(self, "classes_", None)}
+                of_data["hash of some rows"] = [ranks.fingerprint(X), ranks.fingerprint(T)]
+                of_data["eval_set"] = _joined_shapes(ranks.gather(lambda: _shapes(eval_set)))
+                of_data["sample_weight"] = None if sample_weight is None else ranks.fingerprint(sample_weight)
+                progress = ranks.first(lambda: Progress.of(self, checkpoint, checkpoint_every, of_data))
+                progress.ranks = ranks
             if first:
                 self._initialize(layers, dtype)
             if progress is not None:
                 progress.begin(self)
-            start = self.coefs_, self.intercepts_
-            examples = self._examples(X, y, T, self._weight(y, sample_weight))
+            self.coefs_, self.intercepts_ = start = ranks.first(lambda: (self.coefs_, self.intercepts_))
+            weight = self._weight(y, sample_weight, ranks)
+            examples = ranks.each(lambda: self._examples(X, y, T, weight, shard.m, ranks))
         context = None
         if not incremental:
             # one more than the epochs: an L-BFGS iteration begins when the one before it has ended
             context = self._init_callback_context(max_subtasks=self.max_iter + (self.solver == "lbfgs"))
-        report = Report(self, *given, context if hasattr(self, "_skl_callbacks") else None)
+        report = Report(self, *given, context if hasattr(self, "_skl_callbacks") else None, ranks)
         if context is not None:
-            context.call_on_fit_task_begin(estimator=self, **report.data)
+            ranks.each(lambda: context.call_on_fit_task_begin(estimator=self, **report.data))
+        device = "cpu" if ranks.shared else self.device
         with report:
             if self.solver == "lbfgs":
-                total = examples.m if examples.weight is None else examples.weight.sum()
+                total = examples.m if examples.weight is None else ranks.total(examples.weight.sum())
                 l2 = self.alpha / total if self.l2 is None else self.l2
-                trainer = self._trainer(np.dtype(np.float64), l2, examples=examples.m)
+                trainer = self._trainer(np.dtype(np.float64), l2, examples=examples.m, device=device)
                 with self._as_it_was(before):
                     validation = None if eval_set is None else self._validation(X, y, T, None, examples, eval_set)
                 fit_lbfgs(self, trainer, examples, validation, report, progress)
@@ -209,7 +228,7 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
                 if validation is not None and self.early_stopping and first:
                     validation.best = [W.copy() for W in self.coefs_], [b.copy() for b in self.intercepts_]
                 l2 = self.alpha if by_example else self.l2
-                trainer = self._trainer(dtype, l2, by_example, examples.m, incremental)
+                trainer = self._trainer(dtype, l2, by_example, examples.m, incremental, device)
                 begun_with = None if validation is None else validation.best
                 yield from fit_minibatches(self, trainer, examples, incremental, validation, report, progress)
                 best = None if validation is None else validation.best
@@ -219,7 +238,7 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
                             f"Training diverged in epoch {self.n_iter_}; the weights are those with the best "
                             f"validation score before. {AGAINST_DIVERGENCE}",
                             RuntimeWarning,
-                            stacklevel=7,
+                            stacklevel=8,
                         )
                     trainer.set_parameters(*best)
             weights, biases = trainer.parameters()
@@ -236,6 +255,40 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         if context is not None:
             context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **report.data)
         return report.interrupted
+
+    def _check(self, X, y, sample_weight, checkpoint_every, incremental, first, ranks):
+        """Refuse wrong parameters and data, as far as one rank knows them; returns what the kernels can read."""
+        check_every(checkpoint_every)
+        sizes = self.hidden_layer_sizes
+        hidden = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if np.any(np.array(hidden) <= 0):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        if any(n >= 2**63 for n in hidden):
+            raise ValueError(f"hidden_layer_sizes is {sizes}; numbers within 64 bits are allowed")
+        self._check_combinations(incremental)
+        if ranks.shared and self.device == "cuda":
+            raise ValueError("device is 'cuda'; comm allows 'cpu' only")
+        if ranks.shared and self.scoring is not None:
+            raise ValueError(f"scoring is {self.scoring!r}; comm allows None only: accuracy, or R^2")
+        self._f(), self._loss()  # refuse f and df that do not belong together
+        X, y = self._validate(X, y, first)
+        if not is_classifier(self):
+            self._check_more(y)
+        if sample_weight is not None:
+            try:
+                sample_weight = np.asarray(_check_sample_weight(sample_weight, X), np.float64)
+            except OverflowError as error:
+                raise ValueError(f"sample_weight holds a number that float64 does not: {error}") from None
+        return hidden, X, y, sample_weight
+
+    def _shared(self, X, y, first: bool, checkpoint_every: int, given: dict[str, Any]) -> dict[str, Any]:
+        """What must be the same on all ranks."""
+        parameters = self.get_params(deep=False).items()
+        shared = {n: comparable(value, n) for n, value in parameters if n not in ("verbose", "n_threads")}
+        shared |= {"number of features": X.shape[1], "whether X is float32": X.dtype == np.float32}
+        shared |= {"shape of y": y.shape[1:], "checkpoint_every": checkpoint_every}
+        shared |= {f"whether {name} is given": value is not None for name, value in given.items()}
+        return shared | {"what was fitted before": None if first else fitted_values(self)}
 
     @contextlib.contextmanager
     def _as_it_was(self, before: dict[str, Any]) -> Iterator[None]:
@@ -265,8 +318,11 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         if self.solver == "lbfgs" and self.dropout > 0:
             raise ValueError(f"dropout is {self.dropout}; solver='lbfgs' allows 0.0 only, for its loss must not change")
 
-    def _weight(self, y, sample_weight):
+    def _weight(self, y, sample_weight, ranks):
         return sample_weight
+
+    def _take_classes(self, y, incremental: bool) -> None:
+        """Learn, from the targets of all ranks, what there is to tell apart."""
 
     def _initialize(self, layers: list[int], dtype: np.dtype) -> None:
         self.n_iter_ = self.t_ = 0
@@ -297,7 +353,7 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / (n_in + n_out))
         return rng.uniform(-bound, bound, shape)
 
-    def _examples(self, X, y, T, weight) -> Examples:
+    def _examples(self, X, y, T, weight, rows: int, ranks: Any) -> Examples:
         offsets = None
         if not is_classifier(self) and self.loss == "poisson":
             offsets = (xlogy(T, T) - T).sum(axis=1, dtype=np.float64)
@@ -306,26 +362,33 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
             weight = np.ascontiguousarray(weight, np.float64)
             if not np.isfinite(weight).all():
                 raise ValueError("sample_weight or class_weight gives an example a weight that is not finite")
-        return Examples(X, T, weight, offsets, None, self.n_outputs_ if of_outputs else 1)
+        return Examples(X, T, weight, offsets, None, self.n_outputs_ if of_outputs else 1, rows, ranks)
+
+    def _eval_set(self, given: Any) -> tuple[Any, Any, Any]:
+        """X, y and the targets of eval_set, checked."""
+        try:
+            X, y = given
+        except (TypeError, ValueError):
+            raise ValueError("eval_set is not a pair; (X, y) is allowed") from None
+        X, y = self._validate(X, y, reset=False)
+        self._check_more(y)
+        T = self._targets(y)
+        if T.ndim == 2 and T.shape[1] != self.n_outputs_:
+            raise ValueError(f"y of eval_set has {T.shape[1]} outputs; the network has {self.n_outputs_}")
+        return X, y, T
 
     def _validation(self, X, y, T, weight, examples: Examples, eval_set: Any) -> Validation | None:
         """The examples of eval_set; or those that early stopping sets aside, as scikit-learn draws them."""
+        ranks = examples.ranks
         if eval_set is not None:
-            try:
-                X, y = eval_set
-            except (TypeError, ValueError):
-                raise ValueError("eval_set is not a pair; (X, y) is allowed") from None
-            X, y = self._validate(X, y, reset=False)
-            self._check_more(y)
-            T = self._targets(y)
-            if T.ndim == 2 and T.shape[1] != self.n_outputs_:
-                raise ValueError(f"y of eval_set has {T.shape[1]} outputs; the network has {self.n_outputs_}")
-            held_out, weight = np.arange(X.shape[0]), None
+            X, y, T = ranks.each(lambda: self._eval_set(eval_set))
+            weight, rows = None, ranks.shard(X.shape[0]).m
         elif self.early_stopping:
             # multilabel targets are not stratified, nor are scikit-learn's multiclass ones
-            stratify = T if is_classifier(self) and self.n_outputs_ == 1 else None
+            stratify = ranks.joined(T) if is_classifier(self) and self.n_outputs_ == 1 else None
+            shard = ranks.shard(X.shape[0])
             examples.chosen, held_out = train_test_split(
-                np.arange(X.shape[0]),
+                np.arange(shard.m),
                 random_state=self._random_state,
                 test_size=self.validation_fraction,
                 stratify=stratify,
@@ -334,6 +397,8 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
                 raise ValueError(
                     "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
                 )
+            rows = len(held_out)
+            held_out = held_out[(held_out >= shard.begin) & (held_out < shard.end)] - shard.begin
             X, y, T = _safe_indexing(X, held_out), y[held_out], T[held_out]
             weight = None if weight is None else weight[held_out]
         else:
@@ -342,12 +407,15 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
             self.validation_scores_ = []
         if not hasattr(self, "validation_curve_"):
             self.validation_curve_: list[float] = []
-        return Validation(self, self._examples(X, y, T, weight), y)
+        return Validation(self, self._examples(X, y, T, weight, rows, ranks), y)
 
-    def _trainer(self, dtype: np.dtype, l2=0.0, l2_per_example=False, examples=0, incremental=False) -> Any:
+    def _trainer(
+        self, dtype: np.dtype, l2=0.0, l2_per_example=False, examples=0, incremental=False, device=None
+    ) -> Any:
         """The kernels' side of the network, with its weights; that of the partial_fit before, if it still fits.
 
-        `examples` is how many it is to be trained with; with none, it is to predict only.
+        `examples` is how many it is to be trained with; with none, it is to predict only. On `device`, or the
+        estimator's own.
         """
         training = examples > 0
         eps = np.finfo(dtype).eps
@@ -364,7 +432,7 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         )
         optimizer = getattr(self, "_optimizer", None) if training else None
         kept = None if optimizer is None else optimizer.trainer
-        device = self.device
+        device = device or self.device
         if device == "cuda" and not training and (problem := devices.cuda_problem()) is not None:
             warnings.warn(f"device is 'cuda'; predicting on the CPU: {problem.message}", RuntimeWarning, stacklevel=3)
             device = "cpu"
@@ -508,9 +576,10 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         prediction = PlainPrediction(weights, biases, self._f(), self.out_activation_, self._dtype())
         return self._jit_predict(prediction.compiled())
 
+    @_on_all_ranks
     @_fit_context(prefer_skip_nested_validation=True)
     @with_callbacks
-    def fit(self, X, y, sample_weight=None, eval_set=None, checkpoint=None, checkpoint_every=1):
+    def fit(self, X, y, sample_weight=None, eval_set=None, checkpoint=None, checkpoint_every=1, *, comm=None):
         """Fit to X and y.
 
         Parameters
@@ -528,12 +597,18 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
             other parameters, or of other data (by their shapes and some of their rows), is a ValueError.
         checkpoint_every : int >= 1, default=1
             Epochs from one writing to the next.
+        comm : mpi4py.MPI.Intracomm, optional
+            Fit together with all ranks of a communicator, as `MPI.COMM_WORLD` (needs `fastmlp[mpi]`): each calls `fit`
+            with its own examples in X, y, sample_weight and eval_set, and the same other arguments, of an estimator
+            with the same parameters. The result is that of one process with all examples, one rank's behind another's,
+            to rounding, and has the same bits on every rank; random_state is rank 0's. Rank 0 prints, and writes and
+            reads the checkpoint. See `fastmlp.Network.train`. On the CPU, without `scoring`.
 
         Returns
         -------
         self
         """
-        return self._fit(X, y, sample_weight, False, eval_set, checkpoint, checkpoint_every)
+        return self._fit(X, y, sample_weight, False, eval_set, checkpoint, checkpoint_every, ranks=comm)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -700,14 +775,12 @@ class MLPClassifier(ClassifierMixin, _MLP):
     def _output_activation(self) -> str:
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
 
-    def _validate_input(self, X, y, incremental, reset):
-        X, y = self._validate(X, y, reset)
+    def _take_classes(self, y, incremental: bool) -> None:
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
-            return X, y
-        self._check_classes(y, self.warm_start)
-        return X, y
+        else:
+            self._check_classes(y, self.warm_start)
 
     def _check_more(self, y) -> None:
         self._check_classes(y, warm_start=False)
@@ -735,10 +808,11 @@ class MLPClassifier(ClassifierMixin, _MLP):
             return np.searchsorted(self.classes_, y).astype(np.int64)
         return self._label_binarizer.transform(y).astype(bool)
 
-    def _weight(self, y, sample_weight):
+    def _weight(self, y, sample_weight, ranks):
         if self.class_weight is None:
             return sample_weight
-        weight = compute_sample_weight(self.class_weight, y)
+        shard = ranks.shard(y.shape[0])
+        weight = compute_sample_weight(self.class_weight, ranks.joined(y))[shard.begin : shard.end]
         return weight if sample_weight is None else weight * sample_weight
 
     def _from_outputs(self, outputs: np.ndarray) -> np.ndarray:
@@ -1014,11 +1088,6 @@ class MLPRegressor(RegressorMixin, _MLP):
 
     def _output_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"
-
-    def _validate_input(self, X, y, incremental, reset):
-        X, y = self._validate(X, y, reset)
-        self._check_more(y)
-        return X, y
 
     def _check_more(self, y) -> None:
         if self.loss == "poisson" and np.any(y < 0):

@@ -18,6 +18,7 @@ from sklearn.metrics import check_scoring, r2_score
 from sklearn.utils.optimize import _check_optimize_result
 
 from fastmlp.backend import Passes, run
+from fastmlp.mpi import ALONE
 from fastmlp.optimizers import MOMENTS
 from fastmlp.persistence import (
     Checkpoint,
@@ -41,18 +42,25 @@ STOCHASTIC = ("sgd", "adam", "adamw")
 
 @dataclass
 class Examples:
-    """What an estimator is fitted to, ready for the kernels."""
+    """What an estimator is fitted to, ready for the kernels; of several ranks each has its own."""
 
     X: Any
     T: np.ndarray
     weight: np.ndarray | None  # of each example, float64
     loss_offsets: np.ndarray | None  # what is added to the loss of each example, float64
-    chosen: np.ndarray | None  # the examples to train on; all of them when None
+    chosen: np.ndarray | None  # the examples to train on, counted over all ranks; all of them when None
     outputs_per_loss: int  # the loss that is reported is divided by this
+    rows: int  # of all ranks
+    ranks: Any
 
     @property
     def m(self) -> int:
-        return self.X.shape[0] if self.chosen is None else len(self.chosen)
+        return self.rows if self.chosen is None else len(self.chosen)
+
+    def epochs(self, trainer: Any, settings: dict[str, Any], batch_size: int, order: Any = None) -> Any:
+        """Passes over them."""
+        data = self.X, self.T, self.weight
+        return self.ranks.epochs(trainer, *data, settings, batch_size, order, self.loss_offsets)
 
 
 class OptimizerState:
@@ -137,10 +145,11 @@ def batch_size_of(estimator: Any, m: int) -> int:
     return int(np.clip(estimator.batch_size, 1, m))
 
 
-def scheduled_rate(estimator: Any, epoch: int, rate: float) -> float:
+def scheduled_rate(estimator: Any, epoch: int, rate: float, ranks: Any) -> float:
     """The learning rate of an epoch: `rate`, unless a schedule of the epoch's number says otherwise."""
     if callable(estimator.learning_rate):
-        return learning_rate_of(estimator.learning_rate, epoch)
+        found: float = ranks.first(lambda: learning_rate_of(estimator.learning_rate, epoch))
+        return found
     if estimator.learning_rate == "cosine":
         return float(estimator.learning_rate_init) * 0.5 * (1.0 + math.cos(math.pi * epoch / estimator.max_iter))
     return rate
@@ -153,6 +162,8 @@ class Progress:
     ----------
     checkpoint : Checkpoint
     """
+
+    ranks: Any = ALONE  # the first of them writes
 
     def __init__(self, checkpoint: Checkpoint):
         self.checkpoint, self.found = checkpoint, checkpoint.read()
@@ -238,7 +249,7 @@ class Progress:
             arrays |= layer_arrays(best, "best.")
         if order is not None:
             arrays["order"] = order
-        self.checkpoint.write(values, arrays)
+        self.ranks.first(lambda: self.checkpoint.write(values, arrays))
 
 
 def fit_minibatches(
@@ -273,11 +284,8 @@ def fit_minibatches(
     order: Any = None
     if shuffled or examples.chosen is not None:
         order = index.copy() if examples.chosen is None else examples.chosen.astype(np.int64)
-    batch_size = batch_size_of(estimator, m)
     settings = {**state.settings, "remember": estimator.solver == "gd"}
-    epochs = trainer.epochs(
-        examples.X, examples.T, examples.weight, settings, batch_size, order, examples.loss_offsets
-    )
+    epochs = examples.epochs(trainer, settings, batch_size_of(estimator, m), order)
     try:
         while estimator.n_iter_ < estimator.max_iter and not (progress is not None and progress.finished):
             report.epoch_begins(trainer)
@@ -286,7 +294,7 @@ def fit_minibatches(
                 rng.shuffle(permutation)
                 index = index[permutation]
                 order[...] = index if examples.chosen is None else examples.chosen[index]
-            rate = scheduled_rate(estimator, state.epochs, state.learning_rate)
+            rate = scheduled_rate(estimator, state.epochs, state.learning_rate, examples.ranks)
             epochs.begin(
                 learning_rate=rate,
                 updates=state.updates,
@@ -333,6 +341,8 @@ def fit_minibatches(
                     stacklevel=2,
                 )
     except KeyboardInterrupt:
+        if examples.ranks.size > 1:  # the others are somewhere else
+            raise
         report.interrupted = True
         warnings.warn("Training interrupted by user.", stacklevel=2)
     state.keep(trainer, for_more=incremental)
@@ -392,7 +402,8 @@ class Validation:
 
     def __init__(self, estimator: Any, examples: Examples, y: Any):
         self.estimator, self.examples = estimator, examples
-        self.y = y.toarray() if scipy.sparse.issparse(y) else y
+        self.y = examples.ranks.joined(y.toarray() if scipy.sparse.issparse(y) else y)
+        self.weight = examples.ranks.joined(examples.weight)
         # as in scikit-learn, a warm start that beats no earlier score ends with its last weights
         self.best: Any = None
         self.scorer = None if estimator.scoring is None else check_scoring(estimator, scoring=estimator.scoring)
@@ -403,8 +414,7 @@ class Validation:
         """Append to the estimator's validation_scores_ and validation_curve_."""
         estimator, examples = self.estimator, self.examples
         if self.losses is None:
-            rule, weight = {"rule": "evaluate"}, examples.weight
-            self.losses = trainer.epochs(examples.X, examples.T, weight, rule, examples.m, None, examples.loss_offsets)
+            self.losses = examples.epochs(trainer, {"rule": "evaluate"}, examples.m)
         self.losses.begin()
         yield from self.losses.to_the_end()
         estimator.validation_curve_.append(self.losses.mean_loss() / examples.outputs_per_loss)
@@ -415,15 +425,15 @@ class Validation:
         estimator, examples = self.estimator, self.examples
         if self.scorer is not None:
             estimator.coefs_, estimator.intercepts_ = trainer.parameters()
-            weight = {} if examples.weight is None or not self.weighted else {"sample_weight": examples.weight}
+            weight = {} if self.weight is None or not self.weighted else {"sample_weight": self.weight}
             with warnings.catch_warnings():  # examples.X is a plain array, whatever X was
                 warnings.filterwarnings("ignore", "X does not have valid feature names")
                 return float(self.scorer(estimator, examples.X, self.y, **weight))
         outputs = trainer.forward(examples.X, check=False, largest=estimator.out_activation_ == "softmax")
-        predicted = estimator._from_outputs(outputs)
+        predicted = estimator._from_outputs(examples.ranks.joined(outputs))
         if np.issubdtype(predicted.dtype, np.floating) and not np.isfinite(predicted).all():
             return np.nan
-        return estimator._score_function(self.y, predicted, sample_weight=examples.weight)
+        return estimator._score_function(self.y, predicted, sample_weight=self.weight)
 
 
 def _takes_weights(scorer: Any) -> bool:
@@ -441,16 +451,18 @@ class Report:
         What it is fitted to, for the callbacks.
     context : sklearn.callback.CallbackContext, optional
         Of the fit; None when there are no callbacks.
+    ranks : Ranks
+        Of several, the first has the bar and the lines; each calls its callbacks.
     """
 
-    def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any, context: Any):
-        self.estimator, self.context = estimator, context
+    def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any, context: Any, ranks: Any):
+        self.estimator, self.context, self.ranks = estimator, context, ranks
         self.data = {"X": X, "y": y, "metadata": None if sample_weight is None else {"sample_weight": sample_weight}}
         self.bar = None
         self.interrupted = False  # whether Ctrl-C has ended the training
 
     def __enter__(self) -> "Report":
-        if self.estimator.verbose == 1:
+        if self.estimator.verbose == 1 and self.ranks.rank == 0:
             from tqdm.auto import tqdm
 
             self.bar = tqdm(total=self.estimator.max_iter, unit="epoch")
@@ -467,7 +479,7 @@ class Report:
 
     def line(self, text: str) -> None:
         """Print a line about an epoch, for verbose=2 and more."""
-        if self.estimator.verbose >= 2:
+        if self.estimator.verbose >= 2 and self.ranks.rank == 0:
             print(text)
 
     def _state(self, trainer: Any) -> Any:
@@ -479,20 +491,27 @@ class Report:
 
     def epoch_begins(self, trainer: Any) -> None:
         """Tell the callbacks."""
+        self.ranks.each(lambda: self._begin_task(trainer))
+
+    def _begin_task(self, trainer: Any) -> None:
         if self.context is not None:
             self.epoch = self.context.subcontext(task_name="epoch")
             state = self._state(trainer)
             self.epoch.call_on_fit_task_begin(estimator=self.estimator, reconstruction_attributes=state, **self.data)
 
     def epoch_ends(self, trainer: Any) -> bool:
-        """Tell the bar and the callbacks; returns whether one of these wants to stop."""
+        """Tell the bar and the callbacks; returns whether one of these, on any rank, wants to stop."""
         if self.bar is not None:
             self.bar.update()
             self.bar.set_postfix(loss=f"{self.estimator.loss_:.4g}", refresh=False)
+        return any(self.ranks.gather(lambda: self._end_task(trainer)))
+
+    def _end_task(self, trainer: Any) -> bool:
         if self.context is None:
             return False
         state = self._state(trainer)
-        return self.epoch.call_on_fit_task_end(estimator=self.estimator, reconstruction_attributes=state, **self.data)
+        end = self.epoch.call_on_fit_task_end
+        return bool(end(estimator=self.estimator, reconstruction_attributes=state, **self.data))
 
 
 def fit_lbfgs(
@@ -506,7 +525,8 @@ def fit_lbfgs(
         if progress.finished or estimator.n_iter_ == estimator.max_iter:
             return
     done = estimator.n_iter_
-    evaluation = FullBatch(trainer, examples.X, examples.T, examples.weight, examples.loss_offsets)
+    data, ranks = (examples.X, examples.T, examples.weight), examples.ranks
+    evaluation = FullBatch(trainer, *data, examples.loss_offsets, ranks=ranks)
 
     def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
         loss, penalty, gradient = evaluation(x)
@@ -542,6 +562,8 @@ def fit_lbfgs(
             options={"maxfun": estimator.max_fun, "maxiter": estimator.max_iter - done, "gtol": estimator.tol},
         )
     except KeyboardInterrupt:
+        if ranks.size > 1:
+            raise
         report.interrupted = True
         warnings.warn("Training interrupted by user.", stacklevel=2)
         if not hasattr(estimator, "loss_"):

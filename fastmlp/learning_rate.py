@@ -223,7 +223,9 @@ def _start(estimator: Any, X: Any, y: Any, rng: Any) -> tuple[Network, Any, Any]
         start = clone(estimator)
         start._validate_params()
         start._check_combinations(False)
-        X, y = start._validate_input(X, y, False, reset=True)
+        X, y = start._validate(X, y, reset=True)
+        start._take_classes(y, False)
+        start._check_more(y)
     T = start._targets(y)
     if start is not estimator:
         sizes = start.hidden_layer_sizes

@@ -27,7 +27,7 @@ from fastmlp.cpu.team import assemble
 from fastmlp.cpu.threads import ThreadShare
 from fastmlp.cpu.trainer import PLACES, Epochs, Trainer, call_on_threads, first_guess
 from fastmlp.cpu.vector import TILE_ROWS
-from fastmlp.inputs import fingerprint_of, fingerprint_rows, some_rows
+from fastmlp.inputs import fingerprint_of, fingerprint_rows, is_sparse, some_rows
 
 # Layers share a message until it has so many bytes: a message of this size takes far longer than its latency (tens of
 # microseconds) on any network up to 100 Gbit/s, so cutting finer would gain nothing, and coarser would overlap less.
@@ -77,7 +77,13 @@ class Alone:
     def joined(self, array: Any) -> Any:
         """The arrays of all ranks, one behind another; None where they are None."""
         arrays = self.gather(lambda: array)
-        return arrays[0] if len(arrays) == 1 or array is None else np.concatenate(arrays)
+        if len(arrays) == 1 or array is None:
+            return array
+        if is_sparse(array):
+            from scipy.sparse import vstack
+
+            return vstack(arrays, format="csr")
+        return np.concatenate(arrays)
 
     def shard(self, rows: int) -> Shard:
         """Which examples of all a rank's `rows` are."""
