@@ -254,6 +254,7 @@ class Bucket:
         self._parts = [self.parts, ([own] * ranks.size, (np.arange(ranks.size) * own).tolist()), kind]
         self._sum = [self.sum, own, kind]
         self._request: Any = None
+        self.nbytes = numbers.nbytes
         self.bytes_sent = (numbers.size - own + (ranks.size - 1) * own) * numbers.itemsize
 
     def start(self) -> None:
@@ -292,11 +293,12 @@ class SharedEpochs(Epochs):
         self._clip = settings.get("max_norm") is not None
         self._weights = ranks.joined(sample_weight)
         minibatches = -(-self.all_m // self._batch)
-        self._bounds = np.minimum(np.arange(1, minibatches + 1) * self._batch, self.all_m)
+        self._starts = np.arange(minibatches) * self._batch
+        self._stops = np.minimum(self._starts + self._batch, self.all_m)
         self._drawn = False
         local, most = np.empty(max(1, rows), np.int64), max(1, min(self._batch, rows))
         super().__init__(trainer, X, T, sample_weight, settings, most, local, loss_offsets)
-        self.m, self.chunks, self.chunks_each = self.all_m, len(self._bounds), 1
+        self.m, self.chunks, self.chunks_each = self.all_m, minibatches, 1
         self.threads = min(self.threads, ranks.threads)
         step = self.step[0]
         step["m"], step["batch_size"], step["shared"] = self.all_m, self._batch, ranks.size > 1
@@ -306,7 +308,7 @@ class SharedEpochs(Epochs):
         room.prepare(self.threads, True)
         self._gradients = room.arrays["gradients"]
         self._addresses = self.step.ctypes.data, room.arrays["activations"].ctypes.data
-        self._buckets = [] if settings["rule"] == "evaluate" or ranks.size == 1 else self._fill_buckets()
+        self.buckets = [] if settings["rule"] == "evaluate" or ranks.size == 1 else self._fill_buckets()
         self._run_alone = callable_at(compiled_epoch().address, 4)
 
     def _fill_buckets(self) -> list[Bucket]:
@@ -323,7 +325,7 @@ class SharedEpochs(Epochs):
     @property
     def bytes_sent(self) -> int:
         """What this rank sends in a minibatch."""
-        return sum(bucket.bytes_sent for bucket in self._buckets)
+        return sum(bucket.bytes_sent for bucket in self.buckets)
 
     def begin(
         self, check: bool = False, learning_rate: float = 0.0, updates: int = 0, order_seed: int = 0,
@@ -346,13 +348,12 @@ class SharedEpochs(Epochs):
             places = np.flatnonzero((order >= shard.begin) & (order < shard.end))
             own = order[places] - shard.begin
         self._kept[0][: len(own)] = own
-        ends = np.searchsorted(places, self._bounds).astype(np.int64)
+        ends = np.searchsorted(places, self._stops).astype(np.int64)
         if self._weights is None:
-            totals = np.diff(self._bounds, prepend=0).astype(np.float64)
+            totals = (self._stops - self._starts).astype(np.float64)
         else:
-            weights = self._weights if order is None else self._weights[order]
-            totals = np.add.reduceat(weights, self._bounds - np.diff(self._bounds, prepend=0))
-        rows = np.diff(ends, prepend=0)
+            totals = np.add.reduceat(self._weights if order is None else self._weights[order], self._starts)
+        rows = ends - np.searchsorted(places, self._starts)
         chunks = np.maximum(1, -(-rows // CHUNK_ROWS))
         each = np.maximum(1, padded(-(-rows // chunks), TILE_ROWS))  # as begin_chunk cuts them
         self._last_chunks = np.maximum(0, -(-rows // each) - 1).tolist()
@@ -371,7 +372,7 @@ class SharedEpochs(Epochs):
         first, each, layers = self.done, -(-self._batch // CHUNK_ROWS), len(self.trainer.layers)
         self._kernel_seconds = 0.0
         with ThreadShare(self._choose_threads()) as threads:
-            if not self._buckets:  # nothing travels
+            if not self.buckets:  # nothing travels
                 self._call(threads, (first * each, last * each, EXAMPLES, UPDATE, 0, layers, False))
             else:
                 if first == 0:
@@ -386,15 +387,15 @@ class SharedEpochs(Epochs):
     def _run_minibatch(self, threads: int, first: int, last: int) -> None:
         """The chunks first ... last of a minibatch, and the update by the sums of all ranks."""
         before = None
-        for bucket in self._buckets:
+        for bucket in self.buckets:
             begin = last if before else first
             self._call(threads, (begin, last + 1, EXAMPLES, SUM, bucket.first, bucket.end, True))
             bucket.start()
             if before:
                 before.add()
             before = bucket
-        self._buckets[-1].add()
-        for bucket in self._buckets:
+        self.buckets[-1].add()
+        for bucket in self.buckets:
             bucket.wait()
             if not (self._clip or self._rule == STORE):
                 self._call(threads, (last, last + 1, UPDATE, UPDATE, bucket.first, bucket.end, True))

@@ -92,6 +92,7 @@ class Watch:
         self.best_packed: Any = None  # the best state as the checkpoint has it
         self.ended = False  # whether the optimizer has ended by itself
         self.rate: float | None = None  # of the last epoch, where it is a function's
+        self.calls_back = False  # whether there are callbacks, on any rank
         self.started = time.perf_counter()
 
     def epoch_ends(self, objective: float) -> Passes:
@@ -116,7 +117,7 @@ class Watch:
                         self.best_packed = persistence.training_state(network, "best.")
                 elif history.n_epochs - self.best_epoch >= settings.patience:
                     stopped = stopped or "patience"
-        if self.ranks.shared or settings.callbacks:
+        if self.calls_back:
             answers = self.ranks.gather(self._call_back)
             if any(stops for stops, _ in answers):
                 stopped = "callback"
@@ -305,6 +306,7 @@ class Training:
         self.optimizer: Any = optimizer
         self.shuffles = bool(settings.shuffle) and isinstance(optimizer, (SGD, Adam))
         ranks.each(lambda: self._check(X, T, settings, sample_weight))
+        self.watch.calls_back = any(ranks.gather(lambda: len(settings.callbacks) > 0))
         self.m = ranks.shard(self.X.shape[0]).m if subset is None else len(subset)
         self.batch_size = ranks.each(lambda: check_batch_size(batch_size, optimizer, self.m))
         if ranks.shared:

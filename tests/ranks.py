@@ -99,7 +99,7 @@ def buckets(folder):
     with mpi.together(WORLD) as ranks:
         X, T, _ = problem(sizes, 70)
         epochs = ranks.epochs(both[0]._trainer, X, T, None, {"rule": "descent"}, 30)
-        found = [(bucket.first, bucket.end) for bucket in epochs._buckets]
+        found = [(bucket.first, bucket.end) for bucket in epochs.buckets]
         assert found == ([(1, 3), (0, 1)] if WORLD.size > 1 else [])
         numbers = both[0]._trainer.model["parameters"].size
         # of each number all ranks but one send their part, and the sum is sent to all but one
