@@ -1,7 +1,8 @@
 """The lecture in plain float64 Python: loops over layers, examples and units, one function an equation.
 
 Layer l joins `weights[l]`, (n_in, n_out), and `biases[l]`, (n_out,): entry [i, j] is the lecture's W_ji. Nothing here
-is fast, and nothing here knows the package it judges.
+is fast, and nothing here knows the package it judges. `passed` is what `layers` gave for the same network and examples,
+for those who have it.
 """
 
 import math
@@ -80,9 +81,9 @@ def forward(net, X):
     return layers(net, X)[-1][1]
 
 
-def deltas(net, X, T):
+def deltas(net, X, T, passed=None):
     """Eq. 8 and, from the last layer back, eq. 9: [delta^(2), ..., delta^(L)], each (m, n_l)."""
-    passed = layers(net, X)
+    passed = passed or layers(net, X)
     z, a = passed[-1]
     if net.loss == "log_loss":
         delta = rows(a - np.asarray(T, np.float64))
@@ -103,12 +104,13 @@ def deltas(net, X, T):
     return result
 
 
-def gradients(net, X, T, sample_weight=None):
+def gradients(net, X, T, sample_weight=None, passed=None):
     """Eq. 10-12: (dW, db), U / m + lambda W and V / m; with weights, the weighted mean over the examples."""
     weight = rows(np.ones(len(X)) if sample_weight is None else sample_weight)
-    inputs = [X] + [a for _, a in layers(net, X)[:-1]]
+    passed = passed or layers(net, X)
+    inputs = [X] + [a for _, a in passed[:-1]]
     dW, db = [], []
-    for W, a, delta in zip(net.weights, inputs, deltas(net, X, T)):
+    for W, a, delta in zip(net.weights, inputs, deltas(net, X, T, passed)):
         n_in, n_out = W.shape
         U, V = [[0.0] * n_out for _ in range(n_in)], [0.0] * n_out
         for w_k, a_k, delta_k in zip(weight, rows(a), rows(delta)):
@@ -133,10 +135,10 @@ def loss_of_one(net, z, h, t):
     return sum(softplus(z_j) - t_j * z_j for z_j, t_j in zip(z, t))
 
 
-def objective(net, X, T, sample_weight=None):
+def objective(net, X, T, sample_weight=None, passed=None):
     """Eq. 6: the (weighted) mean loss and the weight penalty of eq. 5."""
     weight = rows(np.ones(len(X)) if sample_weight is None else sample_weight)
-    z, h = layers(net, X)[-1]
+    z, h = (passed or layers(net, X))[-1]
     each = [loss_of_one(net, *example) for example in zip(rows(z), rows(h), rows(T))]
     return dot(weight, each) / sum(weight) + net.l2 / 2 * sum(float((W**2).sum()) for W in net.weights)
 
@@ -219,9 +221,10 @@ def train(net, X, T, optimizer, epochs, batch_size=None, order=None, sample_weig
         examples = np.arange(m) if order is None else np.asarray(order[epoch])
         for start in range(0, m, batch_size):
             k = examples[start : start + batch_size]
-            J += objective(net, X[k], T[k], weight[k]) * len(k) / m
+            minibatch = X[k], T[k], weight[k], layers(net, X[k])
+            J += objective(net, *minibatch) * len(k) / m
             t += 1
-            net = update(net, optimizer, *gradients(net, X[k], T[k], weight[k]), rate, t)
+            net = update(net, optimizer, *gradients(net, *minibatch), rate, t)
         seen.append(J)
         pairs = zip(net.weights + net.biases, before.weights + before.biases)
         change.append(max(float(abs(new - old).max()) for new, old in pairs))
