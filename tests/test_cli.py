@@ -522,11 +522,14 @@ def test_warnings_are_one_line(run, monkeypatch):
 
 
 def process(*arguments, **settings):
-    """A process of `python -m fastmlp`, as a user starts it."""
+    """A process of `python -m fastmlp`, as a user starts it: it hears Ctrl-C, wherever the tests were started."""
     path = os.pathsep.join([str(pathlib.Path(fastmlp.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "fastmlp", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
+    settings |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    if os.name == "posix":  # what is started in the background ignores SIGINT, and so do its children
+        settings["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, env=environment, **settings)
 
 
 def test_pipes(good):
