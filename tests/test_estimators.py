@@ -231,13 +231,12 @@ sys.exit("test_mlp.py failed" if failed else 0)
 
 
 def test_selection_and_pipelines():
-    """GridSearchCV in two processes, cross_val_score, a Pipeline, clone and metadata routing."""
+    """GridSearchCV, cross_val_score, a Pipeline, clone and metadata routing."""
     X, y = classes("multiclass")
     search = GridSearchCV(
         make_pipeline(StandardScaler(), fastmlp.MLPClassifier(max_iter=5, random_state=0)),
         {"mlpclassifier__hidden_layer_sizes": [(3,), (8,)]},
         cv=2,
-        n_jobs=2,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
