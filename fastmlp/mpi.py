@@ -276,7 +276,8 @@ class SharedEpochs(Epochs):
     """Passes over the examples of all ranks, of which X and T have this rank's; as many on every rank.
 
     `chunks` are minibatches of all ranks, and so are `m`, `batch_size` and `order`, whose numbers count the examples in
-    the order of the ranks. What a pass found is known to all ranks after each slice.
+    the order of the ranks. What a pass found is known to all ranks after each slice. Every rank lays out the order of
+    all examples for itself, 8 bytes each, so that nobody need be asked for it.
     """
 
     def __init__(

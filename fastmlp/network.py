@@ -606,7 +606,8 @@ class Network:
             When an argument is wrong, here or on another rank, or the checkpoint is damaged or that of another
             network, data or settings; nothing has been changed then.
         RuntimeError
-            When it is called by a callback of a training of the same network.
+            When it is called by a callback of a training of the same network; with comm, also when a callback has
+            failed on another rank.
         DivergenceError
             When the objective or a weight is no longer finite; the weights are those after the last epoch at whose
             end they were.
