@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Generator, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,12 @@ Arrays = list[np.ndarray]
 
 
 class Sharing(threading.local):
-    """What trainings that are run together have in common: data that a device has already, by where they come from."""
+    """What trainings that are run together have in common: data that a device has already, by where they come from.
 
-    found: dict[Any, Any] | None = None  # None where each training is by itself
+    They are found as long as a training has them: then other data may come to lie in the same place.
+    """
+
+    found: MutableMapping[Any, Any] | None = None  # None where each training is by itself
 
 
 SHARING = Sharing()

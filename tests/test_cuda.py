@@ -584,3 +584,29 @@ def test_many_networks_share_their_data(kind, monkeypatch):
         expected = net.train(X[rows], T[rows], optimizer=fastmlp.SGD(0.1), batch_size=5, epochs=2)
         assert history.objective == expected.objective
         assert same_bits(net, twin)
+
+
+def test_only_data_that_stand_are_shared():
+    """What is predicted beside a training, and what a fit has left behind, may have other numbers in its place."""
+    nets = [network([3, 4, 1], k, output="identity") for k in range(2)]
+    X, T = data(nets[0], 9)
+    twins, some, found = [gpu(net) for net in nets], np.empty((4, 3)), []
+
+    def look(net, history):
+        some[...] = np.random.default_rng(len(found)).normal(size=some.shape)
+        plain = fastmlp.Network(net.sizes, output="identity", random_state=0)
+        plain.weights, plain.biases = net.weights, net.biases
+        found.append(relative_error(net.forward(some), plain.forward(some)))
+
+    fastmlp.train_many(twins, X, T, fastmlp.SGD(0.1), epochs=2, callbacks=[look])
+    assert len(found) == 4 and max(found) < 1e-5
+    from fastmlp.many import fit_together
+
+    settings = {"hidden_layer_sizes": (4,), "solver": "lbfgs", "max_iter": 2, "random_state": 0, "device": "cuda"}
+    members, targets = [fastmlp.MLPRegressor(**settings) for _ in range(3)], [T[:, 0], X[:, 1], X[:, 2]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert fit_together(members, [(X, t.tolist()) for t in targets]) == [None] * 3
+        for member, t in zip(members, targets, strict=True):
+            alone = fastmlp.MLPRegressor(**settings).fit(X, t.tolist())
+            assert all(map(np.array_equal, member.coefs_, alone.coefs_))

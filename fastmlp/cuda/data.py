@@ -136,11 +136,14 @@ class Data:
         self.resident, self.bounds, self.ordered = len(bounds) == 2 and stream is None, bounds, ordered
         self.order: np.ndarray | None = None
         if self.resident:
-            there = {} if SHARING.found is None else SHARING.found
-            like = there.get(self._origin())
-            self.arrays = [self._empty(X.shape[0], getattr(self.X, "nnz", 0), ordered, like)]
-            self._fill(self.arrays[0], like is None)
-            there[self._origin()] = self.arrays[0]
+            # what is predicted may be other numbers in the same place; what trains stands as long as its Data
+            there = None if T is None else SHARING.found
+            like = None if there is None else there.get(self._origin())
+            shared = None if like is None else like.arrays[0]
+            self.arrays = [self._empty(X.shape[0], getattr(self.X, "nnz", 0), ordered, shared)]
+            self._fill(self.arrays[0], shared is None)
+            if there is not None:
+                there[self._origin()] = self
             return
         window, stored = max(end - begin for begin, end in pairwise(bounds)), 0
         if self.columns.x_kind == SPARSE:
