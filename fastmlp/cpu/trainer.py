@@ -1,7 +1,8 @@
 """The CPU's side of a network: its parameters in panels, its room for a chunk, and calls of the compiled passes."""
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -76,33 +77,64 @@ def is_finite(array: np.ndarray) -> bool:
         return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
 
 
+class Kind(NamedTuple):
+    """What a room depends on; passes that need rooms of one kind may use the same."""
+
+    sizes: tuple[int, ...]
+    activation: Any
+    output: Any
+    dtype: np.dtype
+    rows: int  # of a chunk
+    whole: bool  # whether U and V are wanted whole
+
+
+class Arena:
+    """Memory for rooms of which one is in use at a time: they lie one over another."""
+
+    def __init__(self) -> None:
+        self._memory, self._taken = aligned(0, np.uint8), 0
+
+    def begin(self) -> "Arena":
+        """What is asked for from now on is another room's."""
+        self._taken = 0
+        return self
+
+    def __call__(self, size: int, dtype: Any) -> np.ndarray:
+        """Room for so many numbers, as `aligned` gives it."""
+        need = size * np.dtype(dtype).itemsize
+        if self._taken + need > self._memory.size:  # earlier rooms keep what they have, less than this in all
+            self._memory, self._taken = aligned(max(need, 2 * self._memory.size), np.uint8), 0
+        begin, self._taken = self._taken, padded(self._taken + need + VECTOR_BYTES, 64)
+        return self._memory[begin : begin + need].view(dtype)
+
+
 class Room:
     """Buffers for chunks of up to `rows` examples; what a pass leaves in them must be read before the next."""
 
-    def __init__(self, trainer: "Trainer", rows: int):
-        plan = _layout.layout(trainer.sizes, trainer.activation, trainer.output, trainer.dtype, rows)
-        dtype, panel = trainer.dtype, panel_of(trainer.dtype)
+    def __init__(self, network: "Trainer | Kind", rows: int, allocate: Callable[[int, Any], np.ndarray] = aligned):
+        plan = _layout.layout(network.sizes, network.activation, network.output, network.dtype, rows)
+        dtype, panel = network.dtype, panel_of(network.dtype)
         top = plan.layers[-1]
         outputs = int(top["out_panels"]) * panel
         row_tiles = plan.rows // TILE_ROWS
         self.plan = plan
         self.arrays = {
             "layers": plan.layers,
-            "activations": aligned(plan.activations, dtype),
-            "deltas": aligned(plan.activations, dtype),
-            "targets": aligned(outputs * plan.rows, dtype),
-            "row_weights": aligned(plan.rows, dtype),
+            "activations": allocate(plan.activations, dtype),
+            "deltas": allocate(plan.activations, dtype),
+            "targets": allocate(outputs * plan.rows, dtype),
+            "row_weights": allocate(plan.rows, dtype),
             "mask": aligned(outputs, dtype),
-            "losses": aligned(row_tiles, np.float64),
-            "not_finite": aligned(row_tiles, np.int64),
-            "squares": aligned(plan.tiles, np.float64),
-            "norms": aligned(plan.tiles, np.float64),
-            "team": aligned(WORDS, np.int64),
+            "losses": allocate(row_tiles, np.float64),
+            "not_finite": allocate(row_tiles, np.int64),
+            "squares": allocate(plan.tiles, np.float64),
+            "norms": allocate(plan.tiles, np.float64),
+            "team": allocate(WORDS, np.int64),
         }
         self.arrays["mask"][: top["n_out"]] = 1
-        self._parameters = plan.parameters
-        if not (isinstance(trainer.activation, str) and isinstance(trainer.output, str)):
-            self.arrays["slopes"] = aligned(plan.activations, dtype)
+        self._parameters, self._allocate = plan.parameters, allocate
+        if not (isinstance(network.activation, str) and isinstance(network.output, str)):
+            self.arrays["slopes"] = allocate(plan.activations, dtype)
         examples, weights = compiled_passes(dtype)
         self.step = make_step(
             **self.arrays,
@@ -119,7 +151,7 @@ class Room:
         sizes = {"scratch": threads * TILE_ROWS * panel_of(dtype), "gradients": self._parameters * whole}
         for name, size in sizes.items():
             if size and (name not in self.arrays or self.arrays[name].size < size):
-                self.arrays[name] = aligned(size, dtype)
+                self.arrays[name] = self._allocate(size, dtype)
                 self.step[0][name] = self.arrays[name].ctypes.data
 
 
@@ -271,9 +303,7 @@ class Trainer(TrainerBase):
         gain = operations / speed(self.dtype) * (1 - 1 / threads)
         return threads if gain > 3 * (passes * PASS_SECONDS + region_seconds()) else 1
 
-    def epochs(
-        self, X, T, sample_weight, settings, batch_size, order=None, loss_offsets=None, subset=None
-    ) -> "Epochs":
+    def epochs(self, X, T, sample_weight, settings, batch_size, order=None, loss_offsets=None, subset=None) -> "Epochs":
         """Training passes over the examples of X and T."""
         return Epochs(self, X, T, sample_weight, settings, batch_size, order, loss_offsets, subset)
 
@@ -448,6 +478,8 @@ class Epochs(EpochsBase):
         looks_only = settings["rule"] in ("store", "evaluate")
         max_norm = settings.get("max_norm")
         self.whole = batch_size > CHUNK_ROWS or settings["rule"] == "store" or max_norm is not None
+        rows = padded(min(batch_size, CHUNK_ROWS), TILE_ROWS)
+        self.kind = Kind(trainer.sizes, trainer.activation, trainer.output, trainer.dtype, rows, self.whole)
         work = (2.0 if settings["rule"] == "evaluate" else 6.0) * trainer.work
         self._seconds_a_chunk = first_guess(work, m / self.chunks, trainer.dtype)
         self.threads = trainer._threads(work * m, 2 * self.chunks, 1 << 30)
@@ -591,43 +623,39 @@ class Epochs(EpochsBase):
 class Together:
     """Passes of many networks in one compiled call, each by one thread alone, in a room that the thread keeps.
 
-    Networks of the same widths use the same rooms, so that there are few, and what is in them stays in the cache.
+    Networks of the same widths use the same rooms, and all rooms of a thread lie in the same memory: however many
+    networks there are, they take what the largest takes, and it stays in the cache.
     """
 
     def __init__(self) -> None:
-        self._kinds: dict[Any, int] = {}  # of rooms
-        self._rooms: list[list[Room]] = []  # of each kind, one for each thread
-        self._kind_of: dict[Epochs, int] = {}
+        self._arenas: list[Arena] = []  # of each thread
+        self._rooms: dict[Kind, list[Room]] = {}  # of each kind one for each thread
 
-    def _kind(self, epochs: Epochs) -> int:
-        """The number of the kind of room that passes need; the first ones say what is in a room of the kind."""
-        if epochs not in self._kind_of:
-            trainer, rows = epochs.trainer, padded(min(epochs.batch_size, CHUNK_ROWS), TILE_ROWS)
-            settings = trainer.sizes, trainer.activation, trainer.output, trainer.dtype, rows, epochs.whole
-            kind = self._kinds.setdefault(settings, len(self._rooms))
-            if kind == len(self._rooms):
-                self._rooms.append([])
-            rooms = self._rooms[kind]
-            while len(rooms) < numba.get_num_threads():
-                rooms.append(Room(trainer, rows))
-                rooms[-1].prepare(1, epochs.whole)
-            self._kind_of[epochs] = kind
-        return self._kind_of[epochs]
+    def _rooms_of(self, kind: Kind, threads: int) -> list[Room]:
+        rooms = self._rooms.setdefault(kind, [])
+        for thread in range(len(rooms), threads):
+            if thread == len(self._arenas):
+                self._arenas.append(Arena())
+            rooms.append(Room(kind, kind.rows, self._arenas[thread].begin()))
+            rooms[-1].prepare(1, kind.whole)
+        return rooms[:threads]
 
     def run(self, passes: list[Epochs]) -> None:
         """Run passes to their ends."""
-        pairs = np.array([(epochs.address, self._kind(epochs)) for epochs in passes], np.int64)
+        kinds: dict[Kind, int] = {}
+        pairs = np.array([(epochs.address, kinds.setdefault(epochs.kind, len(kinds))) for epochs in passes], np.int64)
         for epochs in passes:
             epochs.aim_at(epochs.chunks)
         function = compiled_together().address
-        begin, expected = time.perf_counter(), sum(epochs.seconds() for epochs in passes)
+        expected = sum(epochs.seconds() for epochs in passes)
         wanted = min(numba.get_num_threads(), len(passes))
         with ThreadShare(wanted) as threads:
-            rooms = np.array([room.step.ctypes.data for kind in self._rooms for room in kind[:threads]], np.int64)
+            rooms = [room.step.ctypes.data for kind in kinds for room in self._rooms_of(kind, threads)]
+            steps = np.array(rooms, np.int64)
             table = aligned(TOGETHER_WORDS, np.int64)
-            table[COUNT], table[EPOCHS], table[ROOMS] = len(passes), pairs.ctypes.data, rooms.ctypes.data
+            table[COUNT], table[EPOCHS], table[ROOMS] = len(passes), pairs.ctypes.data, steps.ctypes.data
+            begin = time.perf_counter()
             call_on_threads(function, table, table, threads)
         took = (time.perf_counter() - begin) * threads / max(expected, 1e-9)
         for epochs in passes:
             epochs.done_in(took * epochs.seconds())
-
