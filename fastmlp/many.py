@@ -4,6 +4,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numba
 import numpy as np
@@ -12,7 +13,7 @@ from fastmlp import inputs
 from fastmlp.backend import SHARING, SLICE_SECONDS, EpochsBase, Passes
 from fastmlp.network import Network
 from fastmlp.optimizers import Optimizer
-from fastmlp.training import DivergenceError, Held, History, Settings, Training, progress_bar
+from fastmlp.training import DivergenceError, History, Settings, Training, progress_bar
 
 UNFINISHED = object()
 
@@ -21,6 +22,8 @@ def run_together(
     trainings: Sequence[Passes], interrupted: Callable[[Any], bool], kept: type[Exception]
 ) -> list[Any]:
     """Run what trainings yield side by side; returns, for each, its result, or the exception that it ended with.
+
+    A KeyboardInterrupt is one of these, where it came before a training had begun.
 
     Each training's passes are run one behind another as by itself; passes of different trainings together, in one call
     each time.
@@ -50,8 +53,12 @@ def run_together(
                 raise KeyboardInterrupt from None
         except kept as problem:
             results[n] = problem
+        except KeyboardInterrupt as problem:
+            if interrupt is None:
+                raise
+            results[n] = problem
 
-    before, SHARING.found = SHARING.found, {}
+    before, SHARING.found = SHARING.found, WeakValueDictionary()
     try:
         try:
             for n in range(len(trainings)):
@@ -66,7 +73,8 @@ def run_together(
     finally:
         SHARING.found = before
         for training in trainings:
-            training.close()
+            with contextlib.suppress(kept):  # what it ends with now
+                training.close()
     return results
 
 
@@ -134,7 +142,8 @@ def train_many(
     Parameters
     ----------
     networks : sequence of Network
-        Of any widths, activations, losses, dtypes and devices; each once.
+        Of any widths, activations, losses, dtypes and devices; each once. Those that were given one random generator
+        draw from it in turn, and not one network after another as in a loop over `train`.
     X, T : array-like or CSR matrix of shape (m, n_in), array-like
         As in `Network.train`, in memory as a whole. They are there once, whatever the number of networks.
     optimizers : GradientDescent, SGD, Adam or LBFGS, or a sequence of them, one a network
@@ -147,8 +156,9 @@ def train_many(
         Of the rows of X.
     validation : (X, T), optional
         For all networks, as in `Network.train`.
-    validation_subsets : sequence of array of int or of bool, one a network, optional
-        Rows of X and T that take validation's place, of each network its own: what a fold leaves out.
+    validation_subsets : sequence of array of int or of bool, or None, one a network, optional
+        Rows of X and T that take validation's place, of each network its own: what a fold leaves out. No validation
+        where it is None.
     callbacks : sequence of callables
         Each is called as callback(network, history) after every epoch of every network; a network's training stops
         when one returns True.
@@ -177,6 +187,8 @@ def train_many(
     >>> [history.n_epochs for history in histories]
     [200, 200, 200]
     """
+    if isinstance(networks, Network):
+        raise ValueError("networks is a Network; a sequence of them is allowed")
     networks = list(networks)
     n = len(networks)
     for k, network in enumerate(networks):
@@ -205,12 +217,8 @@ def train_many(
         "tol": _for_each("tol", tol, n),
         "patience": _for_each("patience", patience, n),
         "subsets": _rows_of_each("subsets", subsets, n, X.shape[0]),
-        "validation": _rows_of_each("validation_subsets", validation_subsets, n, X.shape[0]),
+        "held": _rows_of_each("validation_subsets", validation_subsets, n, X.shape[0]),
     }
-    if validation_subsets is not None:
-        each["validation"] = [Held(X, T, rows) for rows in each["validation"]]
-    else:
-        each["validation"] = [validation] * n
     with contextlib.ExitStack() as locks:
         for network in sorted(networks, key=id):
             locks.enter_context(network._lock)
@@ -218,11 +226,11 @@ def train_many(
         for k, network in enumerate(networks):
             own = {name: values[k] for name, values in each.items()}
             try:
-                settings = Settings(own["shuffle"], own["tol"], own["validation"], own["patience"], callbacks, False)
+                settings = Settings(own["shuffle"], own["tol"], validation, own["patience"], callbacks, False)
                 trainings.append(
                     Training(
                         network, X, T, own["optimizers"], own["batch_size"], own["epochs"], settings, sample_weight,
-                        own["subsets"],
+                        own["subsets"], own["held"],
                     )  # fmt: skip
                 )
             except ValueError as error:
@@ -238,9 +246,10 @@ def _train(trainings: list[Training], progress: Any) -> list[History]:
             kept=DivergenceError,
         )
     diverged = [k for k, result in enumerate(results) if isinstance(result, DivergenceError)]
-    for k in diverged:
-        results[k] = trainings[k].watch.training_ends()
-        results[k].stopped = "diverged"
+    for k, result in enumerate(results):
+        if isinstance(result, BaseException):  # as alone, the weights are those of then
+            results[k] = trainings[k].watch.history
+            results[k].stopped = "diverged" if k in diverged else "interrupted"
     if diverged:
         named = ", ".join(map(str, diverged[:10])) + (", ..." if len(diverged) > 10 else "")
         warnings.warn(
@@ -254,7 +263,7 @@ def _train(trainings: list[Training], progress: Any) -> list[History]:
 
 def _for_each(name: str, value: Any, n: int) -> list[Any]:
     """A setting of each of n networks, given for all or one by one."""
-    if not isinstance(value, (list, tuple, np.ndarray)):
+    if not isinstance(value, (list, tuple, np.ndarray)) or np.ndim(value) == 0:
         return [value] * n
     if len(value) != n:
         raise ValueError(f"{name} has {len(value)} entries; one for each of the {n} networks is allowed")
@@ -265,6 +274,9 @@ def _rows_of_each(name: str, subsets: Any, n: int, m: int) -> list[np.ndarray | 
     """The rows of each of n networks, as int64; None for all of the m rows."""
     if subsets is None:
         return [None] * n
+    if not np.iterable(subsets):
+        raise ValueError(f"{name} is {subsets!r}; a sequence of row numbers, one for each network, is allowed")
+    subsets = list(subsets)  # rows of an array too, which would be gone when the next one comes
     if len(subsets) != n:
         raise ValueError(f"{name} has {len(subsets)} entries; one for each of the {n} networks is allowed")
     found: dict[int, np.ndarray] = {}  # folds are often given again and again
@@ -299,7 +311,7 @@ def fit_together(estimators: Sequence[Any], data: Sequence[tuple[Any, ...]]) -> 
     Parameters
     ----------
     estimators : sequence of MLPClassifier and MLPRegressor
-        Their `n_threads` have no effect; those with callbacks are fitted one by one.
+        Their `n_threads` have no effect; those with callbacks, or a fit of their own, are fitted one by one.
     data : sequence of (X, y) or (X, y, fit_params)
         What each is fitted to; data that are the same objects are in memory once.
 
@@ -310,14 +322,16 @@ def fit_together(estimators: Sequence[Any], data: Sequence[tuple[Any, ...]]) -> 
     """
     trainings = [_fitting(estimator, *given) for estimator, given in zip(estimators, data, strict=True)]
     results = run_together(trainings, interrupted=bool, kept=Exception)
-    if any(result is True for result in results):
+    if any(result is True or isinstance(result, KeyboardInterrupt) for result in results):
         raise KeyboardInterrupt
     return [result if isinstance(result, Exception) else None for result in results]
 
 
 def _fitting(estimator: Any, X: Any, y: Any, fit_params: dict[str, Any] | None = None) -> Passes:
     """A fit; returns whether Ctrl-C has ended it."""
-    if hasattr(estimator, "_skl_callbacks"):
+    from fastmlp.estimators import MLPClassifier, MLPRegressor
+
+    if hasattr(estimator, "_skl_callbacks") or type(estimator).fit not in (MLPClassifier.fit, MLPRegressor.fit):
         estimator.fit(X, y, **(fit_params or {}))
         return False
     from sklearn.callback._callback_support import callback_management_context

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -279,6 +279,8 @@ class Training:
         See `Network.train`.
     subset : ndarray of int64, optional
         Which examples to train on, as if there were no others.
+    held : ndarray of int64, optional
+        Which examples are for validation.
     ranks : Ranks, optional
         Those that train together, each with its own X, T and sample_weight.
     """
@@ -299,13 +301,14 @@ class Training:
         settings: Settings,
         sample_weight: Any,
         subset: np.ndarray | None = None,
+        held: np.ndarray | None = None,
         *,
         ranks: Any = ALONE,
     ):
         self.network, self.epochs, self.subset, self.ranks = network, epochs, subset, ranks
         self.optimizer: Any = optimizer
         self.shuffles = bool(settings.shuffle) and isinstance(optimizer, (SGD, Adam))
-        ranks.each(lambda: self._check(X, T, settings, sample_weight))
+        ranks.each(lambda: self._check(X, T, settings, sample_weight, held))
         self.watch.calls_back = any(ranks.gather(lambda: len(settings.callbacks) > 0))
         self.m = ranks.shard(self.X.shape[0]).m if subset is None else len(subset)
         self.batch_size = ranks.each(lambda: check_batch_size(batch_size, optimizer, self.m))
@@ -319,7 +322,7 @@ class Training:
         if ranks.shared:
             _share_state(network, optimizer, ranks)
 
-    def _check(self, X: Any, T: Any, settings: Settings, sample_weight: Any) -> None:
+    def _check(self, X: Any, T: Any, settings: Settings, sample_weight: Any, held: np.ndarray | None) -> None:
         """Refuse wrong arguments, as far as one rank knows them."""
         network, optimizer, subset = self.network, self.optimizer, self.subset
         if not isinstance(optimizer, (GradientDescent, SGD, Adam, LBFGS)):
@@ -331,6 +334,8 @@ class Training:
         if subset is not None and self.weight is not None:
             # as if there were no others: weights are divided by their largest
             self.weight[subset] = as_sample_weight(as_array(sample_weight, "sample_weight")[subset], len(subset))
+        if held is not None:
+            settings = replace(settings, validation=Held(self.X, self.T, held))
         _check_counts(self.epochs, settings)
         if isinstance(optimizer, LBFGS) and network.dropout > 0:
             raise ValueError(f"dropout is {network.dropout}; LBFGS allows 0.0 only, for its objective must not change")

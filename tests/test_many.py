@@ -94,6 +94,18 @@ def test_subsets_are_as_if_there_were_no_other_rows():
     same_history(histories, expected)
 
 
+@pytest.mark.parametrize("dtype", [np.bool_, np.int32, np.int64])
+def test_subsets_are_rows_of_one_array(dtype):
+    nets = [network([7, 5, 3], k, output="identity") for k in range(6)]
+    alone, (X, T) = copy.deepcopy(nets), data(nets[0], 60)
+    masks = np.arange(60) % 6 == np.arange(6)[:, None]
+    subsets = masks if dtype is np.bool_ else np.array([np.flatnonzero(mask) for mask in masks], dtype)
+    fastmlp.train_many(nets, X, T, fastmlp.SGD(0.1), batch_size=4, epochs=2, subsets=subsets)
+    for net, mask in zip(alone, masks, strict=True):
+        net.train(X[mask], T[mask], optimizer=fastmlp.SGD(0.1), batch_size=4, epochs=2)
+    same(nets, alone)
+
+
 def test_lbfgs_takes_a_subset():
     nets = [network([7, 5, 3], k, activation="tanh", output="identity", dtype="float64") for k in range(2)]
     alone, (X, T) = copy.deepcopy(nets), data(nets[0], 40)
@@ -126,6 +138,18 @@ def test_validation_patience_and_tol_stop_each_network_by_itself():
     assert histories[2].stopped == "tol" and {"patience"} <= {history.stopped for history in histories}
     again = fastmlp.train_many(alone[:2], X, T, fastmlp.SGD(0.1), epochs=2, validation=(X[:9], T[:9]))
     assert [len(history.validation) for history in again] == [2, 2]
+
+
+def test_validation_subsets_of_one_dimensional_targets():
+    nets = [network([7, 5, 1], k, output="identity") for k in range(3)]
+    alone, (X, T) = copy.deepcopy(nets), data(nets[0], 40)
+    held = [np.arange(9), None, np.arange(30, 40)]
+    histories = fastmlp.train_many(nets, X, T[:, 0], fastmlp.SGD(0.1), epochs=3, validation_subsets=held)
+    for net, history, rows in zip(alone, histories, held, strict=True):
+        validation = None if rows is None else (X[rows], T[rows, 0])
+        expected = net.train(X, T[:, 0], optimizer=fastmlp.SGD(0.1), epochs=3, validation=validation)
+        assert history.validation == expected.validation
+    same(nets, alone)
 
 
 @pytest.mark.parametrize("kind", ["uint8", "float64", "csr", "labels"])
@@ -181,6 +205,20 @@ def test_a_network_that_diverges_leaves_the_others_alone():
     assert all(np.isfinite(W).all() for net in nets for W in net.weights)
 
 
+def test_divergence_leaves_the_weights_of_the_epoch_before_with_patience_too():
+    nets = [network([7, 5, 3], k, activation="relu", output="identity") for k in range(2)]
+    alone, (X, T) = copy.deepcopy(nets), data(nets[0], 40)
+    rates = fastmlp.SGD(lambda epoch: (0.1, 0.1, 1e38)[epoch])
+    settings = {"epochs": 3, "batch_size": 8, "validation": (X, -T), "patience": 3}
+    with pytest.warns(RuntimeWarning, match="diverged"):
+        histories = fastmlp.train_many(nets, X, T, rates, **settings)
+    for net in alone:
+        with pytest.raises(fastmlp.DivergenceError, match="epoch 3"):
+            net.train(X, T, optimizer=rates, **settings)
+    same(nets, alone)
+    assert all(history.validation[0] < history.validation[1] for history in histories)  # the best were others
+
+
 def test_callbacks_stop_their_network_and_errors_end_all():
     nets, seen = zoo(), []
     X, T = data(nets[0], 20)
@@ -202,6 +240,15 @@ def test_callbacks_stop_their_network_and_errors_end_all():
     assert not any(net._training for net in nets)
     fastmlp.train_many(nets, X, T, fastmlp.SGD(0.1), epochs=1)  # and they may be trained again
 
+    def fail_first(net, history):
+        raise KeyError("mine")
+
+    rates = [fastmlp.SGD(0.1), *[fastmlp.SGD(1e30)] * 5]
+    with pytest.raises(KeyError, match="mine"):  # while the others have diverged unnoticed
+        fastmlp.train_many(nets, X, T, rates, batch_size=4, epochs=3, callbacks=[fail_first])
+    assert not any(net._training for net in nets)
+    assert all(np.isfinite(W).all() for net in nets for W in net.weights)
+
 
 def test_ctrl_c_ends_all_with_what_they_have():
     nets = [network([7, 5, 3], k, output="identity") for k in range(3)]
@@ -214,6 +261,60 @@ def test_ctrl_c_ends_all_with_what_they_have():
     histories = fastmlp.train_many(nets, X, T, fastmlp.SGD(0.1), epochs=1000, callbacks=[interrupt])
     assert [history.stopped for history in histories] == ["interrupted"] * 3
     assert [history.n_epochs for history in histories] == [4, 4, 3]  # the third's fourth was not counted yet
+
+
+def test_ctrl_c_before_others_have_begun():
+    nets = [network([7, 5, 3], k, output="identity") for k in range(3)]
+    X, T = data(nets[0], 30)
+
+    def interrupt(net, history):
+        if history.n_epochs == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    histories = fastmlp.train_many(nets, X, T, fastmlp.LBFGS(), epochs=5, callbacks=[interrupt])
+    assert [(history.stopped, history.n_epochs) for history in histories] == [
+        ("interrupted", 2), ("interrupted", 0), ("interrupted", 0),
+    ]  # fmt: skip
+
+
+def test_threads_may_become_more():
+    nets = [network([7, 5 + k % 2, 3], k) for k in range(6)]
+    alone, (X, T) = copy.deepcopy(nets), data(nets[0], 60)
+    threads = numba.get_num_threads()
+
+    def more(net, history):
+        numba.set_num_threads(threads)
+
+    numba.set_num_threads(1)
+    try:
+        fastmlp.train_many(nets, X, T, fastmlp.SGD(0.1), batch_size=8, epochs=4, callbacks=[more])
+    finally:
+        numba.set_num_threads(threads)
+    for net in alone:
+        net.train(X, T, optimizer=fastmlp.SGD(0.1), batch_size=8, epochs=4)
+    same(nets, alone)
+
+
+def test_rooms_take_what_the_largest_takes(monkeypatch):
+    from fastmlp.cpu import trainer
+
+    made = []
+
+    class Noted(trainer.Together):
+        def __init__(self):
+            super().__init__()
+            made.append(self)
+
+    monkeypatch.setattr(trainer, "Together", Noted)
+    nets = [network([7, 300 + k, 3], k) for k in range(30)]
+    X, T = data(nets[0], 256)
+    fastmlp.train_many(nets, X, T, fastmlp.SGD(0.1), batch_size=256, epochs=1)
+    largest = sum(array.nbytes for array in trainer.Room(nets[-1]._trainer, 256).arrays.values())
+    (together,) = made
+    assert len(together._rooms) == 30 and largest > 800_000
+    bases = {id(array.base): array.base.nbytes for rooms in together._rooms.values() for room in rooms
+             for array in room.arrays.values() if array.base is not None}  # fmt: skip
+    assert sum(bases.values()) < 5 * largest * len(together._arenas)
 
 
 def test_epochs_that_take_long_get_all_threads(monkeypatch):
@@ -255,6 +356,7 @@ def test_refusals_change_nothing():
     bad[3, 2] = np.nan
     for message, arguments in (
         ("networks[1] is int", ([nets[0], 3], X, T, sgd)),
+        ("networks is a Network", (nets[0], X, T, sgd)),
         ("several times", ([nets[0], nets[0]], X, T, sgd)),
         ("optimizers has 2 entries; one for each of the 6", (nets, X, T, [sgd, sgd])),
         ("networks[2]: optimizer is 'adam'", (nets, X, T, [sgd, sgd, "adam", sgd, sgd, sgd])),
@@ -269,6 +371,7 @@ def test_refusals_change_nothing():
         ("networks[0]: batch_size is 0", {"batch_size": 0}),
         ("batch_size has 2 entries", {"batch_size": [3, 4]}),
         ("subsets has 1 entries", {"subsets": [[1]]}),
+        ("subsets is 5; a sequence", {"subsets": 5}),
         ("subsets[0] is float64", {"subsets": [[0.5]] * 6}),
         ("subsets[0] holds row 20; 0 ... 19", {"subsets": [[20]] * 6}),
         ("subsets[0] holds row -1", {"subsets": [[-1]] * 6}),
@@ -335,3 +438,28 @@ def test_a_fit_that_fails_leaves_the_others_alone():
     assert errors[1] is None and len(good.loss_curve_) == 3
     assert isinstance(errors[0], ValueError) and "alpha" in str(errors[0])
     assert isinstance(errors[2], ValueError) and "non-finite" in str(errors[2])
+
+
+def test_a_fit_of_ones_own_is_called():
+    class Own(fastmlp.MLPClassifier):
+        def fit(self, X, y):
+            self.seen_ = len(X)
+            return super().fit(X, y)
+
+    X, y = make_classification(60, 6, random_state=0)
+    estimators = [Own((5,), max_iter=2, random_state=0), fastmlp.MLPClassifier((5,), max_iter=2, random_state=0)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert fit_together(estimators, [(X, y)] * 2) == [None, None]
+    assert estimators[0].seen_ == 60 and np.array_equal(estimators[0].coefs_[0], estimators[1].coefs_[0])
+
+
+def test_one_progress_bar_for_all(capsys):
+    nets = [network([7, 5, 3], k) for k in range(3)]
+    alone, (X, T) = copy.deepcopy(nets), data(nets[0], 40)
+    subsets = [None, np.arange(20), np.arange(10)]
+    fastmlp.train_many(nets, X, T, fastmlp.SGD(0.1), epochs=2, subsets=subsets, progress=True)
+    assert "140/140" in capsys.readouterr().err
+    fastmlp.train_many(alone, X, T, fastmlp.SGD(0.1), epochs=2, subsets=subsets)
+    assert capsys.readouterr().err == ""
+    same(nets, alone)
