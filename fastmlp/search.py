@@ -247,7 +247,8 @@ class MLPSearchCV(BaseSuccessiveHalving):
     In memory are the training examples of all splits, and up to 256 fitted networks, which are dropped when they have
     been scored. Callbacks of the search are told of its tasks, but of the networks' epochs only when the best is
     fitted again. While networks are trained together, their n_threads has no effect, and those that have callbacks of
-    their own take turns.
+    their own take turns. Networks without a random_state draw from NumPy's global generator in another order than those
+    of GridSearchCV, so that their scores are others after numpy.random.seed too.
 
     Examples
     --------
