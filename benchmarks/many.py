@@ -6,8 +6,8 @@ Two questions, each answer in a process of its own, taken in turn for several ro
 saved to results/many.json:
 
     networks   100 networks 64-32-10 on the digits: `train_many`, a loop over `train`, and JAX's vmap over its scan
-    search     a grid of scikit-learn's kind: `MLPSearchCV`, and GridSearchCV over scikit-learn's MLPClassifier and over
-               fastmlp's on as many processes as there are cores; the scores are compared
+    search     a grid of candidates on the digits: `MLPSearchCV`, and GridSearchCV over scikit-learn's MLPClassifier and
+               over fastmlp's on as many processes as there are cores; the scores are compared
 """
 
 import argparse
@@ -108,9 +108,11 @@ WAYS = {"together": together, "one by one": one_by_one, "jax": jax_together}
 
 GRID = {"hidden_layer_sizes": [(16,), (32,), (64,)], "alpha": [1e-5, 1e-3, 1e-1], "learning_rate_init": [1e-3, 1e-2]}
 FOLDS, MAX_ITER = 5, 20
+SEARCHES = {"minibatches of 32": {"batch_size": 32}, "minibatches of 200": {}}
+SEARCHERS = ("MLPSearchCV", "scikit-learn", "GridSearchCV over fastmlp")
 
 
-def search(way, threads):
+def search(way, case, threads):
     """Seconds of a search, and the mean score of each candidate."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import GridSearchCV
@@ -120,20 +122,16 @@ def search(way, threads):
 
     warnings.simplefilter("ignore")  # they do not converge in so few epochs
     X, y = load_digits(return_X_y=True)
-    X, settings = X / 16, {"max_iter": MAX_ITER, "random_state": 0}
+    X, settings = X / 16, {"max_iter": MAX_ITER, "random_state": 0, **SEARCHES[case]}
     if way == "MLPSearchCV":
         made = fastmlp.MLPSearchCV(fastmlp.MLPClassifier(**settings), GRID, cv=FOLDS)
     else:
         estimator = (MLPClassifier if way == "scikit-learn" else fastmlp.MLPClassifier)(**settings)
         made = GridSearchCV(estimator, GRID, cv=FOLDS, n_jobs=threads)
-    few = [k for k in range(len(y)) if k % 8 == 0]
-    made.fit(X[few], y[few])  # starts the processes, and loads or compiles what there is to
+    made.fit(X[::8], y[::8])  # starts the processes, and loads or compiles what there is to
     begin = time.perf_counter()
     made.fit(X, y)
     return time.perf_counter() - begin, made.cv_results_["mean_test_score"].tolist()
-
-
-SEARCHES = ("MLPSearchCV", "scikit-learn", "GridSearchCV over fastmlp")
 
 
 class Networks(Timed):
@@ -165,7 +163,7 @@ def one(question, way, case, threads):
     """Answer in this process."""
     confine(threads)
     if question == "search":
-        seconds, scores = search(way, threads)
+        seconds, scores = search(way, case, threads)
         return {"seconds": seconds, "scores": scores}
     try:
         train, _ = WAYS[way](CASES[case], "float32", NETWORKS)
@@ -196,27 +194,28 @@ def main():
         ours = rows[case]["together"]["median"]
         said = ", ".join(f"{way} {row['median'] / ours:.2f}x" for way, row in rows[case].items() if way != "together")
         print(f"{case}: {1e6 * ours:.0f} us an epoch of a network together; {said}", flush=True)
-    # GridSearchCV's processes have a thread each, as joblib's users have
-    found = {way: [] for way in SEARCHES}
-    for _ in range(args.rounds):
-        for way in SEARCHES:
-            found[way].append(ask(*command, "search", way, "-", env=env))
-    seconds = {way: [reply["seconds"] for reply in replies] for way, replies in found.items()}
-    scores = {way: np.array(replies[0]["scores"]) for way, replies in found.items()}
-    searches = {
-        way: {
-            "median": statistics.median(seconds[way]),
-            "times": seconds[way],
-            "largest_difference_of_scores": float(abs(scores[way] - scores["MLPSearchCV"]).max()),
+    searches = {}
+    for case in SEARCHES:
+        found = {way: [] for way in SEARCHERS}
+        for _ in range(args.rounds):
+            for way in SEARCHERS:
+                found[way].append(ask(*command, "search", way, case, env=env))
+        ours = np.array(found["MLPSearchCV"][0]["scores"])
+        searches[case] = {
+            way: {
+                "median": statistics.median(reply["seconds"] for reply in replies),
+                "times": [reply["seconds"] for reply in replies],
+                "largest_difference_of_scores": float(abs(np.array(replies[0]["scores"]) - ours).max()),
+            }
+            for way, replies in found.items()
         }
-        for way in SEARCHES
-    }
-    for way, row in searches.items():
-        ratio = row["median"] / searches["MLPSearchCV"]["median"]
-        print(f"{way}: {row['median']:.2f} s, {ratio:.2f}x; scores differ by {row['largest_difference_of_scores']:.2g}")
+        for way, row in searches[case].items():
+            ratio = row["median"] / searches[case]["MLPSearchCV"]["median"]
+            off = row["largest_difference_of_scores"]
+            print(f"{case}, {way}: {row['median']:.2f} s, {ratio:.2f}x; scores differ by {off:.2g}", flush=True)
     where = describe() | {"threads": args.threads, "rounds": args.rounds, "networks": NETWORKS}
     fits = {"candidates": int(np.prod([len(v) for v in GRID.values()])), "folds": FOLDS, "max_iter": MAX_ITER}
-    save(where | {"cases": rows, "search": fits | {"ways": searches}}, RESULTS / "many.json")
+    save(where | {"cases": rows, "search": fits | {"cases": searches}}, RESULTS / "many.json")
 
 
 if __name__ == "__main__":

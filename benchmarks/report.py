@@ -2,9 +2,10 @@
 
     pip install -e ".[bench,plot]" && python benchmarks/report.py [--check]
 
-Epochs beside the peers come from results/peers.json (`peers.py`: all in turn), what is said of estimates and of many
-networks from estimates.json and many.json, everything else from the newest full run of the asv suite on MACHINE. No
-figure in that section is typed by hand; --check fails when README is not what would be written.
+Epochs beside the peers come from results/peers.json (`peers.py`: all in turn), what is said of estimates, of many
+networks and of many machines from estimates.json, many.json and mpi.json, everything else from the newest full run of
+the asv suite on MACHINE. No figure in that section is typed by hand; --check fails when README is not what would be
+written.
 """
 
 import argparse
@@ -197,21 +198,46 @@ def many():
         ours = medians["together"]
         beside = {way: f"{duration(median)} ({median / ours:.2f}x)" for way, median in medians.items()}
         rows.append([case, duration(ours), *(beside.get(way, "-") for way in ways if way != "together")])
-    search, said = found["search"], []
-    names = {"scikit-learn": "GridSearchCV over scikit-learn's MLPClassifier"}
-    ours = search["ways"]["MLPSearchCV"]["median"]
-    for way, row in search["ways"].items():
-        off = row["largest_difference_of_scores"]
-        scores = "the same scores" if off == 0 else f"scores that differ by {off:.1g} at most"
-        ratio = f"{duration(row['median'])} ({row['median'] / ours:.1f}x, {scores})"
-        if way != "MLPSearchCV":
-            said.append(f"{names.get(way, way)} with n_jobs={found['threads']} {ratio}")
+    search, searches = found["search"], []
+    for case, ways_of in search["cases"].items():
+        ours, shown = ways_of["MLPSearchCV"]["median"], []
+        for row in ways_of.values():
+            off = row["largest_difference_of_scores"]
+            scores = "same scores" if off == 0 else f"scores within {off:.1g}"
+            shown.append(f"{duration(row['median'])} ({row['median'] / ours:.1f}x, {scores})")
+        searches.append([case, duration(ours), *shown[1:]])
+    jobs = f"n_jobs={found['threads']}"
+    searchers = ["MLPSearchCV", f"GridSearchCV over scikit-learn's, {jobs}", f"GridSearchCV over fastmlp's, {jobs}"]
+    asked = f"{search['candidates']} candidates, {search['folds']} folds, {search['max_iter']} epochs, float64"
     head = [f"{found['networks']} networks 64-32-10 on the digits, an epoch of one", *ways.values()]
     return (
-        f"{table(head, rows)}\n\nA search of {search['candidates']} candidates, {search['folds']} folds and "
-        f"{search['max_iter']} epochs on the digits takes `MLPSearchCV` {duration(ours)}, {' and '.join(said)}. "
-        f"Medians of {found['rounds']} rounds, {found['threads']} threads; commit {found['commit']}, "
-        f"{found['date'][:10]}."
+        f"{table(head, rows)}\n\n{table([asked, *searchers], searches)}\n\nMedians of {found['rounds']} rounds, "
+        f"{found['threads']} threads; commit {found['commit']}, {found['date'][:10]}."
+    )
+
+
+def machines():
+    """Scaling over ranks, and what a model says of a cluster."""
+    found = json.loads((RESULTS / "mpi.json").read_text())
+    rows = []
+    for name, row in found["cases"].items():
+        ranks, entry = list(row["ranks"].items())[-1]
+        over = [entry[kind]["model_over_measured"] for kind in ("weak", "strong")]
+        there = []
+        for of in row["predicted"].values():
+            low, high = sorted(of[f"weak efficiency, {w} overlap"] for w in ("no", "with"))
+            there.append(f"{low:.0%}" if f"{low:.0%}" == f"{high:.0%}" else f"{low:.0%} to {high:.0%}")
+        measured = (f"{entry[kind]['efficiency']:.0%}" for kind in ("weak", "strong"))
+        sent = f"{entry['bytes_sent_a_step'] / 1e3:,.0f}"
+        rows.append([name, *measured, " and ".join(f"{x:.2f}" for x in over), sent, *there])
+    speeds = [f"{found['nodes']} nodes, {speed} Gbit/s" for speed in found["networks"]]
+    head = ["efficiency", f"weak, {ranks} ranks", "strong", "model / measured", "kB a step", *speeds]
+    return (
+        f"Over MPI ([benchmarks/mpi.py](benchmarks/mpi.py) describes the model): the efficiency of {ranks} ranks "
+        f"of a thread each on this one machine, a minibatch on each (weak) or one for all (strong), the model's times "
+        f"over those measured, what a rank sends in a step, and what the model says of the weak efficiency of "
+        f"{found['nodes']} nodes like this machine, without and with messages that travel during the computation. "
+        f"Commit {found['commit']}, {found['date'][:10]}.\n\n{table(head, rows)}"
     )
 
 
@@ -301,6 +327,8 @@ From the [asv suite](benchmarks/results/{MACHINE}), on the same machine ({suite.
 {estimates()}
 
 {many()}
+
+{machines()}
 
 **Where fastmlp does not lead.** {weak_spots(peers, suite)}
 """

@@ -154,6 +154,12 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         "device": [StrOptions({"cpu", "cuda", "auto"})],
     }
 
+    @classmethod
+    @functools.cache
+    def _get_param_names(cls) -> list[str]:
+        """As in scikit-learn, but the signature is looked into once: searches clone, and set parameters, often."""
+        return super()._get_param_names()
+
     def _keep(self, arguments: dict[str, Any]) -> None:
         for name, value in arguments.items():
             if name not in ("self", "__class__"):

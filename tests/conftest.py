@@ -4,6 +4,7 @@ With FASTMLP_TEST_GPU=1 they run on the GPU instead.
 """
 
 import os
+import signal
 import threading
 
 import numpy as np
@@ -51,3 +52,11 @@ def quick_simulator(monkeypatch):
     monkeypatch.setattr(kernel.BlockManager, "run", run)
     monkeypatch.setattr(kernel.BlockThread, "run", run_and_release)
     monkeypatch.setattr(kernel.BlockThread, "syncthreads", lambda thread: thread.barrier.wait())
+
+
+@pytest.fixture
+def ctrl_c():
+    """SIGINT raises KeyboardInterrupt; a process started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -14,6 +14,7 @@ from sklearn.datasets import make_classification, make_regression
 import fastmlp
 from fastmlp.many import fit_together
 
+
 OPTIMIZERS = (
     fastmlp.SGD(0.1),
     fastmlp.SGD(lambda epoch: 0.1 / (1 + epoch), momentum=0.9, nesterov=True),
@@ -250,7 +251,7 @@ def test_callbacks_stop_their_network_and_errors_end_all():
     assert all(np.isfinite(W).all() for net in nets for W in net.weights)
 
 
-def test_ctrl_c_ends_all_with_what_they_have():
+def test_ctrl_c_ends_all_with_what_they_have(ctrl_c):
     nets = [network([7, 5, 3], k, output="identity") for k in range(3)]
     X, T = data(nets[0], 30)
 
@@ -263,7 +264,7 @@ def test_ctrl_c_ends_all_with_what_they_have():
     assert [history.n_epochs for history in histories] == [4, 4, 3]  # the third's fourth was not counted yet
 
 
-def test_ctrl_c_before_others_have_begun():
+def test_ctrl_c_before_others_have_begun(ctrl_c):
     nets = [network([7, 5, 3], k, output="identity") for k in range(3)]
     X, T = data(nets[0], 30)
 

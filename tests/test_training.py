@@ -365,14 +365,6 @@ def test_callback_error_passes():
     net.train(X, T, optimizer=fastmlp.SGD(0.1), epochs=1)
 
 
-@pytest.fixture
-def ctrl_c():
-    """SIGINT raises KeyboardInterrupt; a process started in the background ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_interrupted(ctrl_c):
     """Ctrl-C ends the training with the weights of that moment, and says so."""
     net = network([4, 7, 3])
