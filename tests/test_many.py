@@ -14,7 +14,6 @@ from sklearn.datasets import make_classification, make_regression
 import fastmlp
 from fastmlp.many import fit_together
 
-
 OPTIMIZERS = (
     fastmlp.SGD(0.1),
     fastmlp.SGD(lambda epoch: 0.1 / (1 + epoch), momentum=0.9, nesterov=True),
