@@ -10,16 +10,17 @@ and says what networks of other speeds would do.
 A step of k ranks takes the time of its own rows and of the messages. Gradients travel in buckets of n bytes, each in
 two stages, to those who add them and back; a rank sends and gets n (k - 1) / k bytes in each:
 
-    step(k)  = compute + sum over buckets of message(n) - hidden
+    step(k)  = compute + sum over buckets of (calls + message(n)) - hidden
     message(n) = 2 (latency + (k - 2) each + n (k - 1) / (k bandwidth)) + 3 n / adding
     hidden   = overlap min(messages of all buckets but the last, compute of the layers below the first one)
 
-The 3 n are the parts that are added, and U and V, which are written and read once more where one process updates each
-tile of W while its U is in the cache. Compute is measured on k ranks at once that train alone (they share the memory,
-and the processor's clock), latency, each (what one more message costs its sender), bandwidth, adding and overlap (the
-share of a message that arrives while its receiver computes) in the same run. For 64 nodes latency and bandwidth are
-those of a network of 10, 25 or 100 Gbit/s and compute is that of all this machine's threads; efficiencies are given
-with no overlap and with a whole one.
+Calls are what Python and the MPI library take for a bucket without examples or bytes, measured on a network of one
+weight. The 3 n are the parts that are added, and U and V, which are written and read once more where one process
+updates each tile of W while its U is in the cache. Compute is measured on k ranks at once that train alone (they share
+the memory, and the processor's clock), latency, each (what one more message costs its sender), bandwidth, adding and
+overlap (the share of a message that arrives while its receiver computes) in the same run. For 64 nodes latency and
+bandwidth are those of a network of 10, 25 or 100 Gbit/s and compute is that of all this machine's threads; efficiencies
+are given with no overlap and with a whole one.
 """
 
 import argparse
@@ -33,10 +34,11 @@ import sys
 import time
 from pathlib import Path
 
-from epochs import CASES, fastmlp_network
+from epochs import CASES, Case, fastmlp_network
 from machine import HERE, RESULTS, ChildError, cores, describe, environment, save
 
 NODES = 64
+ONE_WEIGHT = Case((1, 1), 64, 6400, "lecture")
 # Gbit/s, and the latency in seconds that goes with it: TCP over Ethernet, and RDMA.
 NETWORKS = {"10": (10e9 / 8, 30e-6), "25": (25e9 / 8, 15e-6), "100": (100e9 / 8, 2e-6)}
 
@@ -62,10 +64,11 @@ def step_seconds(compute, below, buckets, ranks, link):
         Bytes of each, the top layers' first.
     ranks : int
     link : dict
-        latency, each (seconds), bandwidth, adding (bytes a second) and overlap (0 ... 1).
+        latency, each, calls (seconds), bandwidth, adding (bytes a second) and overlap (0 ... 1).
     """
     messages = [message_seconds(size, ranks, link) for size in buckets]
-    return compute + sum(messages) - link["overlap"] * min(sum(messages[:-1]), below)
+    calls = link["calls"] * len(buckets) if ranks > 1 else 0.0
+    return compute + calls + sum(messages) - link["overlap"] * min(sum(messages[:-1]), below)
 
 
 def below_share(sizes, layers):
@@ -181,6 +184,11 @@ def rank_main(args):
     comm, size = MPI.COMM_WORLD, MPI.COMM_WORLD.size
     numba.set_num_threads(1)
     result = {"link": link_of(comm, args.seconds / 4) if size > 1 else None, "cases": {}}
+    if size > 1:
+        measure = functools.partial(train_seconds, ONE_WEIGHT, size, 1, comm=comm, seconds=args.seconds)
+        (alone, *_), (shared, net, data) = measure(together=False), measure(together=True)
+        (_, sent), *_ = buckets_of(net, data, size, comm)[0]
+        result["link"]["calls"] = max(0.0, shared - alone - message_seconds(sent, size, result["link"]))
     for name in args.cases:
         case = CASES[name]
         rows = max(1, case.batch // size)
@@ -298,7 +306,7 @@ def main(arguments=None):
         "strong": "the case's minibatch over all ranks; efficiency is one rank's time over (ranks * time)",
         "weak": "a whole minibatch on each rank; efficiency is one rank's time over the time",
         "model": "seconds a step by the model of benchmarks/mpi.py with the parameters in links",
-        "links": "between ranks of this machine: latency and each in seconds, bandwidth and adding in bytes a second",
+        "links": "between ranks of this machine: latency, each, calls in seconds, bandwidth, adding in bytes a second",
         "predicted": f"by the model, {NODES} nodes that compute as fast as this machine, by the network's Gbit/s",
         "networks": "bytes a second and seconds of latency of the predicted networks",
         "ranks": "one thread each, on one machine",
