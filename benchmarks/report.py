@@ -15,6 +15,7 @@ import itertools
 import json
 import math
 import sys
+import textwrap
 
 from fashion import FULL_EPOCHS, FULL_GOAL
 from machine import RESULTS, ROOT
@@ -232,13 +233,14 @@ def machines():
         rows.append([name, *measured, " and ".join(f"{x:.2f}" for x in over), sent, *there])
     speeds = [f"{found['nodes']} nodes, {speed} Gbit/s" for speed in found["networks"]]
     head = ["efficiency", f"weak, {ranks} ranks", "strong", "model / measured", "kB a step", *speeds]
-    return (
-        f"Over MPI ([benchmarks/mpi.py](benchmarks/mpi.py) describes the model): the efficiency of {ranks} ranks "
-        f"of a thread each on this one machine, a minibatch on each (weak) or one for all (strong), the model's times "
-        f"over those measured, what a rank sends in a step, and what the model says of the weak efficiency of "
+    said = (
+        f"Over MPI ([benchmarks/mpi.py](benchmarks/mpi.py) describes the model): the efficiency of {ranks} ranks of a "
+        f"thread each on this one machine, a minibatch on each (weak) or one for all (strong), the model's times over "
+        f"those measured, what a rank sends in a step, and what the model says of the weak efficiency of "
         f"{found['nodes']} nodes like this machine, without and with messages that travel during the computation. "
-        f"Commit {found['commit']}, {found['date'][:10]}.\n\n{table(head, rows)}"
+        f"Commit {found['commit']}, {found['date'][:10]}."
     )
+    return f"{textwrap.fill(said, 120)}\n\n{table(head, rows)}"
 
 
 def weak_spots(peers, suite):

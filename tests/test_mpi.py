@@ -85,10 +85,10 @@ def test_the_benchmarks_model(monkeypatch):
     """A message has two stages and is hidden, if at all, behind the layers below the first bucket."""
     monkeypatch.syspath_prepend(HERE.parent / "benchmarks")
     model = importlib.import_module("mpi")
-    link = {"latency": 1.0, "each": 0.5, "bandwidth": 10.0, "adding": 30.0, "overlap": 0.0}
+    link = {"latency": 1.0, "each": 0.5, "bandwidth": 10.0, "adding": 30.0, "overlap": 0.0, "calls": 2.0}
     assert model.message_seconds(40, 4, link) == 2 * (1.0 + 2 * 0.5 + 40 * 3 / 40) + 3 * 40 / 30
     assert model.step_seconds(7.0, 5.0, [40, 40], 1, link) == 7.0
-    assert model.step_seconds(7.0, 5.0, [40, 40], 4, link) == 7.0 + 2 * 14.0
-    assert model.step_seconds(7.0, 5.0, [40, 40], 4, link | {"overlap": 1.0}) == 7.0 + 2 * 14.0 - 5.0
+    assert model.step_seconds(7.0, 5.0, [40, 40], 4, link) == 7.0 + 2 * 2.0 + 2 * 14.0
+    assert model.step_seconds(7.0, 5.0, [40, 40], 4, link | {"overlap": 1.0}) == 7.0 + 2 * 2.0 + 2 * 14.0 - 5.0
     # backward and accumulation of 2 of 6 layers' products, where nothing is sent back to the inputs
     assert model.below_share((3, 4, 5, 2), 2) == (4 * 12 - 2 * 12) / (6 * 42 - 2 * 12)
