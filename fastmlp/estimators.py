@@ -96,13 +96,13 @@ def _on_all_ranks(fit):
     """Give a method that takes comm its ranks, when all of them have found their parameters right."""
 
     @functools.wraps(fit)
-    def fit_together(self, *arguments, comm=None, **more):
+    def fit_on_all(self, *arguments, comm=None, **more):
         with together(comm) as ranks:
             if ranks.shared:
                 ranks.each(self._validate_params)
             return fit(self, *arguments, comm=ranks, **more)
 
-    return fit_together
+    return fit_on_all
 
 
 def _partial_fit_is_there(estimator: Any) -> bool:

@@ -136,8 +136,9 @@ def train_many(
     """Train many networks on the same data at once, each as `Network.train` does, to the same bits.
 
     While one network of a few thousand weights leaves most of a processor idle, many fill it: they are spread over the
-    threads (on a GPU over its multiprocessors), an epoch of all of them in one compiled call, without a barrier inside.
-    For seeds, ensembles, folds of a cross-validation, and searches over learning rates, widths or penalties.
+    threads, an epoch of all of them in one compiled call, without a barrier inside. On a GPU each has a stream of its
+    own, so that small ones, which take one block each, run side by side. For seeds, ensembles, folds of a
+    cross-validation, and searches over learning rates, widths or penalties.
 
     Parameters
     ----------

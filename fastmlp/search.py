@@ -198,7 +198,7 @@ class MLPSearchCV(BaseSuccessiveHalving):
         One metric or several, as in GridSearchCV; the estimator's `score` when not given. Halving allows one.
     refit : bool, str or callable, default=True
         Whether the best candidate is fitted to all examples: with several metrics the name of the one that decides; or
-        a function of cv_results_ that returns the index of the best.
+        a function of cv_results_ that returns the index of the best (there is no best_score_ then, as in GridSearchCV).
     cv : int, splitter or iterable, optional
         Five folds when not given; stratified for classifiers.
     verbose : int, default=0
