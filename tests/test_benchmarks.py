@@ -51,14 +51,14 @@ def test_many_networks_are_the_same_whichever_way(epochs, recipe):
     many = importlib.import_module("many")
     case = epochs.Case((5, 7, 3), 24, 24, recipe)
     found = {}
-    for way in many.WAYS:
+    for way in ("together", "one by one", "jax"):
         if way == "jax":
+            assert all(map(np.array_equal, *found.values()))
             pytest.importorskip("jax")
         train, weights = many.WAYS[way](case, "float64", 3)
         train(3)
         found[way] = [W for network in weights() for W in network]
-    for together, alone, peer in zip(*found.values(), strict=True):
-        assert np.array_equal(together, alone)
+    for together, peer in zip(found["together"], found["jax"], strict=True):
         np.testing.assert_allclose(together, peer, rtol=1e-9, atol=1e-12)
 
 
