@@ -592,7 +592,8 @@ class Network:
             starts from are rank 0's. Every rank ends with the same bits and the same history. Callbacks are called on
             every rank, and any of them may stop all; rank 0 shows the progress bar, writes the checkpoint and reads
             it, also that of another number of ranks. An error on one rank ends the training on all, and a rank that
-            dies ends the others. On the CPU, without `window` and chunks.
+            dies ends the others; start Python with `-m mpi4py`, so that an error elsewhere in the script does so, too.
+            On the CPU, without `window` and chunks.
 
         Returns
         -------

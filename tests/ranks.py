@@ -319,6 +319,14 @@ def dies(folder):
     network([9, 21, 4]).train(X[own], T[own], callbacks=[die], comm=WORLD, **arguments)
 
 
+def fails_elsewhere(folder):
+    """A rank meets an error before it trains."""
+    X, T, _ = problem([9, 21, 4], 203)
+    if WORLD.rank == 1:
+        raise FileNotFoundError("no part for rank 1")
+    network([9, 21, 4]).train(X, T, optimizer=SGD(0.1), epochs=1, comm=WORLD)
+
+
 def fails_in_an_epoch(folder):
     """A rank meets an error that the others cannot learn of while they wait for its numbers."""
     X, T, _ = problem([9, 21, 4], 203)

@@ -22,8 +22,8 @@ CHECKS = (
 )
 
 
-def launch(ranks, checks, folder):
-    """Run some of the checks of ranks.py on so many ranks."""
+def launch(ranks, checks, folder, *options):
+    """Run some of the checks of ranks.py on so many ranks, with options of Python's."""
     if MPIEXEC is None:
         pytest.skip("mpiexec is not installed")
     environment = {
@@ -33,7 +33,7 @@ def launch(ranks, checks, folder):
         # ranks that wait leave the processor to others: there are more of them than processors
         "MPIR_CVAR_CH4_PROGRESS_THROTTLE": "1",
     }
-    command = [MPIEXEC, "-n", str(ranks), sys.executable, str(HERE / "ranks.py"), checks, str(folder)]
+    command = [MPIEXEC, "-n", str(ranks), sys.executable, *options, str(HERE / "ranks.py"), checks, str(folder)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -66,6 +66,13 @@ def test_an_error_in_the_middle_of_an_epoch_ends_all_ranks_and_says_which(tmp_pa
     done = launch(3, "fails_in_an_epoch", tmp_path)
     assert done.returncode != 0
     assert "fastmlp: rank 1 cannot go on (MemoryError: none left); all 3 ranks end" in done.stderr
+
+
+def test_an_error_outside_of_train_ends_all_ranks_under_mpi4py(tmp_path):
+    """README's command; without -m mpi4py the others would wait for the rank that has gone."""
+    done = launch(2, "fails_elsewhere", tmp_path, "-m", "mpi4py")
+    assert done.returncode != 0
+    assert "FileNotFoundError: no part for rank 1" in done.stderr
 
 
 def test_without_mpi4py_the_extra_is_named(monkeypatch):
