@@ -47,7 +47,7 @@ from fastmlp.fitting import (
     fit_minibatches,
     r_squared,
 )
-from fastmlp.inputs import NUMBERS, as_hidden_layer, check_tables
+from fastmlp.inputs import NUMBERS, as_hidden_layer, check_tables, is_sparse
 from fastmlp.mpi import ALONE, together
 from fastmlp.persistence import comparable, fitted_values
 from fastmlp.supplied import Activation, Loss, supplied
@@ -259,7 +259,8 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
             )
         self.coefs_, self.intercepts_ = weights, biases
         if context is not None:
-            context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **report.data)
+            end = context.call_on_fit_task_end
+            ranks.each(lambda: end(estimator=self, reconstruction_attributes={}, **report.data))
         return report.interrupted
 
     def _check(self, X, y, sample_weight, checkpoint_every, incremental, first, ranks):
@@ -292,7 +293,8 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         parameters = self.get_params(deep=False).items()
         shared = {n: comparable(value, n) for n, value in parameters if n not in ("verbose", "n_threads")}
         shared |= {"number of features": X.shape[1], "whether X is float32": X.dtype == np.float32}
-        shared |= {"shape of y": y.shape[1:], "checkpoint_every": checkpoint_every}
+        shared |= {"shape of y": y.shape[1:], "checkpoint_every": checkpoint_every, "whether y is sparse": is_sparse(y)}
+        shared["whether y holds numbers"] = y.dtype.kind in "biuf"
         shared |= {f"whether {name} is given": value is not None for name, value in given.items()}
         return shared | {"what was fitted before": None if first else fitted_values(self)}
 

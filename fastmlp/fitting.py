@@ -430,10 +430,17 @@ class Validation:
                 warnings.filterwarnings("ignore", "X does not have valid feature names")
                 return float(self.scorer(estimator, examples.X, self.y, **weight))
         outputs = trainer.forward(examples.X, check=False, largest=estimator.out_activation_ == "softmax")
-        predicted = estimator._from_outputs(examples.ranks.joined(outputs))
+        outputs = examples.ranks.joined(outputs)
+        score: float = examples.ranks.first(lambda: self._score_of(outputs))  # so that all ranks stop alike
+        return score
+
+    def _score_of(self, outputs: np.ndarray) -> float:
+        """The score of outputs."""
+        predicted = self.estimator._from_outputs(outputs)
         if np.issubdtype(predicted.dtype, np.floating) and not np.isfinite(predicted).all():
             return np.nan
-        return estimator._score_function(self.y, predicted, sample_weight=self.weight)
+        score: float = self.estimator._score_function(self.y, predicted, sample_weight=self.weight)
+        return score
 
 
 def _takes_weights(scorer: Any) -> bool:

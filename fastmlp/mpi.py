@@ -126,7 +126,9 @@ class Ranks(Alone):
         self.comm, self._ends = comm.Dup(), comm.Dup()
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-        self.threads = max(1, (os.cpu_count() or 1) // node.Get_size())  # a fair part of the machine
+        own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+        cores = set().union(*node.allgather(own))
+        self.threads = max(1, len(cores) // node.Get_size())  # a fair part of what the ranks on this machine may use
         node.Free()
         self._agreed: BaseException | None = None
 
@@ -153,8 +155,13 @@ class Ranks(Alone):
         return [result for _, result in answers]
 
     def first(self, function: Callable[[], Result]) -> Result:
-        problem, result, error = self._answer(function) if self.rank == 0 else (None, None, None)
-        problem, result = self.comm.bcast((problem, result))
+        problem: Any
+        result: Any
+        if self.rank == 0:
+            problem, result, error = self._answer(function)
+            self.comm.bcast((problem, result))  # what it returns is a copy, and a generator is to go on, not a copy
+        else:
+            (problem, result), error = self.comm.bcast(None), None
         self._agree([problem], error)
         return result
 
@@ -165,7 +172,7 @@ class Ranks(Alone):
         for rank, other in enumerate(found):
             for name in (*found[0], *(name for name in other if name not in found[0])):
                 here, there = found[0].get(name), other.get(name)
-                if here != there:
+                if here != there and repr(here) != repr(there):  # NaN is not itself
                     hint = "the same on all ranks is allowed"
                     if name == "the kernels' code":
                         hint += " (where processors differ, NUMBA_CPU_NAME and NUMBA_CPU_FEATURES name one for all)"

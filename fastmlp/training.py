@@ -157,7 +157,9 @@ class Watch:
             self.losses = self.ranks.epochs(trainer, X, T, None, {"rule": "evaluate"}, m, rows)
         self.losses.begin()
         yield from self.losses.to_the_end()
-        return self.losses.mean_loss() + trainer.penalty()
+        # rank 0's, for all must stop alike: another processor's NumPy may add squares in another order
+        objective: float = self.ranks.first(lambda: self.losses.mean_loss() + trainer.penalty())
+        return objective
 
     def resume(self, identity: dict[str, Any], optimizer: Optimizer, epochs: int) -> None:
         """Open the checkpoint, and go to where the training that wrote it was."""

@@ -301,9 +301,19 @@ def estimators(folder):
     if WORLD.size > 1:
         with pytest.raises(ValueError, match="alpha is 1.0 on rank 1 and 0.0 on rank 0"):
             fastmlp.MLPClassifier(alpha=float(WORLD.rank)).fit(X[own], yes[own], comm=WORLD)
-    generator = np.random.RandomState(WORLD.rank)
-    found = fastmlp.MLPClassifier((5,), max_iter=2, random_state=generator).fit(X[own], yes[own], comm=WORLD)
-    assert_close(found, fastmlp.MLPClassifier((5,), max_iter=2, random_state=np.random.RandomState(0)).fit(X, yes))
+        own_y = yes[own].astype(str) if WORLD.rank == 1 else yes[own]
+        with pytest.raises(ValueError, match="whether y holds numbers is False on rank 1 and True on rank 0"):
+            fastmlp.MLPClassifier().fit(X[own], own_y, comm=WORLD)
+    generator, alone = np.random.RandomState(WORLD.rank), np.random.RandomState(0)
+    for _ in range(2):  # rank 0's generator goes on from fit to fit
+        found = fastmlp.MLPClassifier((5,), max_iter=2, random_state=generator).fit(X[own], yes[own], comm=WORLD)
+        assert_close(found, fastmlp.MLPClassifier((5,), max_iter=2, random_state=alone).fit(X, yes))
+    # a score that was not finite is no difference between ranks
+    settings = {"hidden_layer_sizes": (5,), "max_iter": 2, "random_state": 0, "early_stopping": True}
+    warm = regressor(**settings, warm_start=True).fit(X, real)
+    warm.validation_scores_[0] = np.nan
+    warm.fit(X[own], real[own], comm=WORLD)
+    assert len(warm.validation_scores_) == 4
 
 
 def dies(folder):
