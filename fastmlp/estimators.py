@@ -48,7 +48,7 @@ from fastmlp.fitting import (
     r_squared,
 )
 from fastmlp.inputs import NUMBERS, as_hidden_layer, check_tables, is_sparse
-from fastmlp.mpi import ALONE, together
+from fastmlp.mpi import ALONE, lbfgs_settings, together
 from fastmlp.persistence import comparable, fitted_values
 from fastmlp.supplied import Activation, Loss, supplied
 from fastmlp.training import check_every
@@ -296,6 +296,8 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         shared |= {"shape of y": y.shape[1:], "checkpoint_every": checkpoint_every, "whether y is sparse": is_sparse(y)}
         shared["whether y holds numbers"] = y.dtype.kind in "biuf"
         shared |= {f"whether {name} is given": value is not None for name, value in given.items()}
+        if self.solver == "lbfgs":
+            shared |= lbfgs_settings()
         return shared | {"what was fitted before": None if first else fitted_values(self)}
 
     @contextlib.contextmanager

@@ -218,6 +218,15 @@ class Ranks(Alone):
         self._ends.Free()
 
 
+def lbfgs_settings() -> dict[str, Any]:
+    """What L-BFGS's bits depend on beside the gradients: every rank runs SciPy, whose sums BLAS cuts by its threads."""
+    import scipy.optimize
+    from threadpoolctl import threadpool_info
+
+    threads = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+    return {"SciPy": scipy.__version__, "threads of BLAS (OMP_NUM_THREADS)": sorted(threads)}
+
+
 @contextmanager
 def together(comm: Any) -> Iterator[Alone]:
     """The ranks of a communicator for one training, or ALONE where it is None."""

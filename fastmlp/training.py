@@ -12,7 +12,7 @@ import numpy as np
 
 from fastmlp.backend import Passes, run
 from fastmlp.inputs import as_array, as_sample_weight, as_weights, fingerprint, is_whole, not_finite_error
-from fastmlp.mpi import ALONE, together
+from fastmlp.mpi import ALONE, lbfgs_settings, together
 from fastmlp.optimizers import LBFGS, SGD, Adam, GradientDescent, Optimizer, moments, rule
 
 if TYPE_CHECKING:
@@ -357,9 +357,7 @@ class Training:
         given = {"validation": settings.validation, "checkpoint": settings.checkpoint, "sample_weight": self.weight}
         shared |= {f"whether {name} is given": value is not None for name, value in given.items()}
         if isinstance(optimizer, LBFGS):
-            import scipy
-
-            shared["SciPy"] = scipy.__version__
+            shared |= lbfgs_settings()
         return shared
 
     def passes(self, bar: Callable[[int], None]) -> Passes:

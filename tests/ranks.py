@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mpi4py import MPI
+from threadpoolctl import threadpool_limits
 
 import fastmlp
 from fastmlp import SGD, Adam, GradientDescent, Network, mpi
@@ -201,6 +202,9 @@ def refusals(folder):
     bad[0, 3] = np.nan if is_last else 1
     refused(f"^{named}X holds nan at row 0, column 3", X=bad)
     refused(f"^{named}X holds nan at row 0, column 3", X=bad, optimizer=fastmlp.LBFGS())
+    if WORLD.size > 1:
+        with threadpool_limits(1 if is_last else 2, "blas"):
+            refused("threads of BLAS", optimizer=fastmlp.LBFGS())
     refused("T is None", T=None)
     refused("window is 5; comm allows None only", window=5)
     refused("comm is 5; None or an intracommunicator", comm=5)
