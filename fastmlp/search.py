@@ -38,12 +38,12 @@ Failure = Callable[[], Exception]  # the error of a fit, with the traceback that
 # ---- an estimator's network, and what is in front of it ------------------------------------------------------------
 
 
-def network_of(estimator: Any) -> Any:
+def final_estimator(estimator: Any) -> Any:
     """What an estimator ends in, through its pipelines and transformed targets, fitted or not."""
     if isinstance(estimator, Pipeline):
-        return network_of(estimator.steps[-1][1])
+        return final_estimator(estimator.steps[-1][1])
     if isinstance(estimator, TransformedTargetRegressor):
-        return network_of(getattr(estimator, "regressor_", estimator.regressor))
+        return final_estimator(getattr(estimator, "regressor_", estimator.regressor))
     return estimator
 
 
@@ -59,7 +59,7 @@ def prefix_of(estimator: Any) -> str:
 
 def check_network(estimator: Any) -> None:
     """Refuse what does not end in a network, or in one with a fit of its own."""
-    network = network_of(estimator)
+    network = final_estimator(estimator)
     kinds = MLPClassifier, MLPRegressor
     if not isinstance(network, kinds) or type(network).fit not in [kind.fit for kind in kinds]:
         raise TypeError(
@@ -93,7 +93,7 @@ def failure_of(error: Exception) -> Failure:
 
 def fit_front(estimator: Any, X: Any, y: Any, fit_params: dict[str, Any]) -> Any:
     """Fit an estimator up to its network; what reaches this is what it has `noted`. Or the Failure of that."""
-    network = network_of(estimator)
+    network = final_estimator(estimator)
     network.__class__ = noting(type(network))
     try:
         return estimator.fit(X, y, **fit_params)
@@ -149,8 +149,8 @@ def fit_candidates(estimator: Any, candidates: list[Any], parts: list[Any]) -> d
                 fits.append((candidate, front))
                 continue
             fits.append((joined(candidate, front), None))
-            networks.append(network_of(candidate))
-            notes.append(network_of(front))
+            networks.append(final_estimator(candidate))
+            notes.append(final_estimator(front))
             places.append(len(fits) - 1)
     errors = fit_together(networks, [note.noted for note in notes])
     for place, network, note, error in zip(places, networks, notes, errors):
