@@ -44,6 +44,8 @@ class TrainerBase(ABC):
         Whether a minibatch's update takes l2 divided by the sum of its examples' weights.
     loss_limits : (float, float), optional
         Between which a log loss is kept where it is reported.
+    precision : {"float32", "tf32", "bf16"}, default="float32"
+        What products are multiplied in, if the dtype is float32; the device must have it.
 
     Notes
     -----
@@ -63,10 +65,12 @@ class TrainerBase(ABC):
         dropout: float,
         l2_per_example: bool = False,
         loss_limits: tuple[float, float] = (-math.inf, math.inf),
+        precision: str = "float32",
     ):
-        self.settings = sizes, activation, output, loss, l2, np.dtype(dtype), dropout, l2_per_example, loss_limits
+        real = np.dtype(dtype)
+        self.settings = sizes, activation, output, loss, l2, real, dropout, l2_per_example, loss_limits, precision
         self.sizes, self.activation, self.output, self.loss = sizes, activation, output, loss
-        self.l2, self.dtype, self.dropout = l2, np.dtype(dtype), dropout
+        self.l2, self.dtype, self.dropout, self.precision = l2, real, dropout, precision
         self.l2_per_example, self.loss_limits = l2_per_example, loss_limits
         self.unlock()
 
@@ -133,7 +137,9 @@ class TrainerBase(ABC):
         """a of the layer-th hidden layer, counted from 0 (eq. 7), (m, n_l): what a network that ends there puts out."""
         weights, biases = self.parameters()
         f = self.activation
-        ending = type(self)(self.sizes[: layer + 2], f, f, "squared_error", 0.0, self.dtype, 0.0)
+        ending = type(self)(
+            self.sizes[: layer + 2], f, f, "squared_error", 0.0, self.dtype, 0.0, precision=self.precision
+        )
         ending.set_parameters(weights[: layer + 1], biases[: layer + 1], training=False)
         return ending.forward(X, check=check)
 
@@ -144,7 +150,9 @@ class TrainerBase(ABC):
             last = number == len(self.sizes) - 2
             outputs = []
             for f in ("identity", self.output if last else self.activation):
-                layer = type(self)(W.shape, "identity", f, self.loss, 0.0, self.dtype, 0.0)
+                layer = type(self)(
+                    W.shape, "identity", f, self.loss, 0.0, self.dtype, 0.0, precision=self.precision
+                )
                 layer.set_parameters([W], [b])
                 outputs.append(layer.forward(a, check=number == 0))
             result.append((outputs[0], outputs[1]))

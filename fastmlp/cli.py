@@ -188,6 +188,12 @@ on these falls no more.""",
     add("--checkpoint", metavar="FILE", help=text)
     add("--threads", type=positive, metavar="K", help="threads to train with (default: all cores)")
     add("--device", choices=["cpu", "cuda", "auto"], default="cpu", help="what to train on (default: cpu)")
+    add(
+        "--precision",
+        choices=["float32", "tf32", "bf16"],
+        default="float32",
+        help="what products are multiplied in, where the device has it (default: float32)",
+    )
 
     add = train.add_argument_group("results").add_argument
     text = "the model's file; a model that is there is replaced (default: DATA's name, ending in .fastmlp, here)"

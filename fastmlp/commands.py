@@ -49,7 +49,7 @@ def train(args: argparse.Namespace) -> None:
     """Read, split, prepare, train, score, compare, save."""
     say = _silent if args.quiet else print
     out = _model_path(args)
-    devices.resolve(args.device)
+    devices.resolve(args.device, args.precision)
     file = tablefiles.open_table(args.data, args.delimiter)
     for name in args.drop:
         file.place(name, "--drop")
@@ -209,6 +209,7 @@ def _estimator(args: argparse.Namespace, task: str, y: np.ndarray) -> Any:
         "n_iter_no_change": PATIENCE if early_stopping else 10,
         "random_state": args.seed,
         "device": args.device,
+        "precision": args.precision,
     }
     settings |= {} if args.alpha is None else {"alpha": args.alpha}
     settings |= {} if args.l2 is None else {"l2": args.l2}

@@ -107,6 +107,7 @@ def network_of(estimator: Any, m: int) -> Network:
         l2,
         dtype=estimator._dtype(),
         dropout=estimator.dropout,
+        precision=estimator.precision if estimator._dtype() == np.float32 else "float32",
         random_state=0,
     )
     network._output = estimator.out_activation_

@@ -8,7 +8,9 @@ import warnings
 from typing import Any, NamedTuple
 
 DEVICES = ("cpu", "cuda", "auto")
+PRECISIONS = ("float32", "tf32", "bf16")
 LOWEST_CAPABILITY = (7, 5)
+TENSOR_CAPABILITY = (8, 0)  # of the lowest that multiplies in tf32 and bf16
 INSTALL = "pip install 'fastmlp[cuda]'"
 
 # What "auto" adds to a training on the GPU, guessed: compiling the kernels in this process, a host's part of an epoch.
@@ -145,20 +147,53 @@ def _tell(message: str) -> None:
     warnings.warn(f"device='auto' takes the CPU: {message}", RuntimeWarning, stacklevel=4)
 
 
-def resolve(device: str) -> str:
+def precision_problem(precision: str, device: str) -> str | None:
+    """Why a device, "cpu" or a "cuda" that has been started, does not multiply in a precision; None if it does."""
+    if precision == "float32":
+        return None
+    if device == "cuda":
+        from numba import cuda
+
+        capability = TENSOR_CAPABILITY if _simulated() else cuda.get_current_device().compute_capability
+        if tuple(capability) >= TENSOR_CAPABILITY:
+            return None
+        found, lowest = (".".join(map(str, c)) for c in (capability, TENSOR_CAPABILITY))
+        return f"the GPU has compute capability {found}, but {precision} needs {lowest}"
+    if precision == "tf32":
+        return "processors do not multiply in tf32"
+    from fastmlp.cpu.vector import HAS_BF16
+
+    return None if HAS_BF16 else "this processor has no dot products of bfloat16 (AVX512-BF16)"
+
+
+def resolve(device: str, precision: str = "float32", dtype: Any = "float32") -> str:
     """The device to begin on: "auto" begins on the CPU, and `choose` may move it.
+
+    Where only a GPU multiplies in the precision, "auto" is "cuda".
 
     Raises
     ------
     ValueError
-        When it is "cuda" and there is no GPU to run on.
+        When it is "cuda" and there is no GPU to run on, or when nothing here multiplies in the precision.
     """
+    if precision != "float32" and str(dtype) != "float32":
+        raise ValueError(
+            f"precision is {precision!r} and dtype is {str(dtype)!r}; with dtype='float32' {', '.join(PRECISIONS)} are "
+            f"allowed, with others precision='float32' only"
+        )
     if device == "cuda":
         problem = cuda_problem()
         if problem is not None:
             raise ValueError(f"device is 'cuda' and {problem.message}; 'cpu' and 'auto' are allowed")
-        return "cuda"
-    return "cpu"
+        found = "cuda"
+    else:
+        found = "cpu"
+    reason = precision_problem(precision, found)
+    if reason is not None and device == "auto" and cuda_problem() is None:
+        found, reason = "cuda", precision_problem(precision, "cuda")
+    if reason is not None:
+        raise ValueError(f"precision is {precision!r} and {reason}; 'float32' is allowed everywhere")
+    return found
 
 
 def trainer_class(device: str) -> Any:
@@ -179,6 +214,8 @@ def choose(trainer: Any, examples: int, batch_size: int, epochs: int) -> str:
     """
     from fastmlp.cpu.trainer import seconds_an_epoch as on_cpu
 
+    if precision_problem(trainer.precision, "cpu") is not None:
+        return "cuda"
     cpu = epochs * on_cpu(trainer.sizes, trainer.dtype, examples)
     compiled = type(trainer).__module__ == "fastmlp.cuda.trainer"
     start = 0.0 if compiled else COMPILE_SECONDS
@@ -188,6 +225,8 @@ def choose(trainer: Any, examples: int, batch_size: int, epochs: int) -> str:
     if problem is not None:
         if problem.there:
             _tell(problem.message)
+        return "cpu"
+    if precision_problem(trainer.precision, "cuda") is not None:
         return "cpu"
     from fastmlp.cuda.trainer import seconds_an_epoch as on_gpu
 

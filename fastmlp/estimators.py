@@ -152,6 +152,7 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         "init": [StrOptions({"glorot", "he", "small"})],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
         "device": [StrOptions({"cpu", "cuda", "auto"})],
+        "precision": [StrOptions(set(devices.PRECISIONS))],
     }
 
     @classmethod
@@ -194,6 +195,7 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
                 raise ValueError(f"y has {n_outputs} outputs; the network was fitted with {len(self.intercepts_[-1])}")
             self.n_outputs_ = n_outputs
             dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64) if first else self._dtype()
+            dtype = np.dtype(np.float32) if self.precision != "float32" else dtype
             layers = [X.shape[1], *(int(n) for n in hidden), self.n_outputs_]
             self._random_state = ranks.first(lambda: check_random_state(self.random_state))
             progress = None
@@ -322,7 +324,11 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
             raise ValueError(f"l2 is {self.l2} and alpha is {self.alpha}; one of the two is allowed")
         if self.scoring is not None:
             check_scoring(self, scoring=self.scoring)
-        devices.resolve(self.device)
+        devices.resolve(self.device, self.precision)
+        if self.solver == "lbfgs" and self.precision != "float32":
+            raise ValueError(
+                f"precision is {self.precision!r}; solver='lbfgs' allows 'float32' only, for it compares exact losses"
+            )
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         if self.solver == "lbfgs" and self.dropout > 0:
@@ -439,6 +445,7 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
             float(self.dropout),
             l2_per_example,
             (-np.log1p(-eps), -np.log(eps)),
+            self.precision if training else "float32",
         )
         optimizer = getattr(self, "_optimizer", None) if training else None
         kept = None if optimizer is None else optimizer.trainer
@@ -700,6 +707,9 @@ class MLPClassifier(ClassifierMixin, _MLP):
     device : {"cpu", "cuda", "auto"}, default="cpu"
         "cuda" is an NVIDIA GPU, with the extra `fastmlp[cuda]`; "auto" takes it where there is a usable one and the
         fit is long enough to be faster there. Predictions of few rows, and those after "auto", are made on the CPU.
+    precision : {"float32", "tf32", "bf16"}, default="float32"
+        What products are multiplied in while fitting; the lower ones make the network float32, whatever X is, and need
+        a processor or a GPU that has them (see Network); not for "lbfgs". Predictions are made in the weights' dtype.
 
     Attributes
     ----------
@@ -779,6 +789,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
         init="glorot",
         n_threads=None,
         device="cpu",
+        precision="float32",
     ):
         self._keep(locals())
 
@@ -1015,6 +1026,9 @@ class MLPRegressor(RegressorMixin, _MLP):
     device : {"cpu", "cuda", "auto"}, default="cpu"
         "cuda" is an NVIDIA GPU, with the extra `fastmlp[cuda]`; "auto" takes it where there is a usable one and the
         fit is long enough to be faster there. Predictions of few rows, and those after "auto", are made on the CPU.
+    precision : {"float32", "tf32", "bf16"}, default="float32"
+        What products are multiplied in while fitting; the lower ones make the network float32, whatever X is, and need
+        a processor or a GPU that has them (see Network); not for "lbfgs". Predictions are made in the weights' dtype.
 
     Attributes
     ----------
@@ -1093,6 +1107,7 @@ class MLPRegressor(RegressorMixin, _MLP):
         init="glorot",
         n_threads=None,
         device="cpu",
+        precision="float32",
     ):
         self._keep(locals())
 

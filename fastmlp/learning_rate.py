@@ -233,7 +233,8 @@ def _start(estimator: Any, X: Any, y: Any, rng: Any) -> tuple[Network, Any, Any]
         start.n_outputs_ = T.shape[1] if T.ndim == 2 else len(start.classes_)
         seed = int(rng.integers(2**31) if hasattr(rng, "integers") else rng.randint(2**31 - 1))
         start._random_state = check_random_state(seed if start.random_state is None else start.random_state)
-        dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+        single = X.dtype == np.float32 or start.precision != "float32"
+        dtype = np.dtype(np.float32 if single else np.float64)
         start._initialize([X.shape[1], *hidden, start.n_outputs_], dtype)
     network = network_of(start, X.shape[0])
     X, T, _ = network._data(X, T, None)

@@ -49,6 +49,9 @@ def tile_shape(features: set[str], machine: str) -> tuple[int, int, int]:
 
 VECTOR_BYTES, TILE_ROWS, TILE_VECTORS = tile_shape(host_features(), llvmlite.binding.get_process_triple().split("-")[0])
 
+# Whether the processor has dot products of pairs of bfloat16 numbers that add to float32.
+HAS_BF16 = VECTOR_BYTES == 64 and "avx512bf16" in host_features()
+
 
 def lanes_of(dtype) -> int:
     """Numbers of a dtype in one vector."""
