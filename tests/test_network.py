@@ -109,7 +109,7 @@ def test_bad_sizes(sizes):
         ("init", "nope", ("small", "glorot", "he")),
         ("dtype", "float16", DTYPES),
         ("precision", "nope", ("float32",)),
-        ("precision", "bf16", ("float32",)),
+        ("precision", "tf32", ("float32",)),
         ("device", "tpu", ("cpu", "cuda", "auto")),
         ("l2", -0.5, ("0",)),
         ("l2", math.nan, ("0",)),

@@ -2,13 +2,13 @@
 
 from fastmlp.codes import ADAM, DESCENT, NESTEROV, STORE
 from fastmlp.cpu.compiling import kernel
+from fastmlp.cpu.factors import copy_weights, open_factors
 from fastmlp.cpu.layout import LAYER, LOOK, MEASURE, STEP, SUM
 from fastmlp.cpu.vector import (
     broadcast,
     lane_sum,
     lanes,
     load,
-    load_tile,
     narrow_row,
     narrow_tile,
     outer_product,
@@ -19,11 +19,11 @@ from fastmlp.cpu.vector import (
     record_at,
     store,
     store_tile,
-    store_transposed,
     tile_rows,
     tile_vectors,
     wide_row,
     wide_tile,
+    word_numbers,
 )
 from fastmlp.cpu.work import open_work
 from fastmlp.formulas import (
@@ -41,9 +41,10 @@ from fastmlp.formulas import (
 PREFETCH_EXAMPLES = 64
 
 
-def accumulate(steps, A, share, shares):
+@kernel
+def accumulate(steps, A, F, share, shares):
     """One pass over a share of the weights: step.phase says what it does (see sum_panel, update_panel, all_finite),
-    step.bottom and step.top to which layers.
+    step.bottom and step.top to which layers. F is of the factors' kind.
 
     The tiles of each layer, in order, are dealt to the shares in equal parts by cost: the same tiles to the same
     share in every minibatch, so that what a thread reads stays in its cache. A tile, its row of the bias and its slots
@@ -72,29 +73,29 @@ def accumulate(steps, A, share, shares):
             if first == last:
                 continue
             if step.phase != SUM:
-                update_panel(layer, p, each, first, last, step, A)
+                update_panel(layer, p, each, first, last, step, A, F)
             elif each == 1:
-                sum_panel(narrow, narrow_row(A), layer, p, first, last, step, A, share)
+                sum_panel(narrow, narrow_row(A), layer, p, first, last, step, A, F, share)
             else:
-                sum_panel(wide, wide_row(A), layer, p, first, last, step, A, share)
+                sum_panel(wide, wide_row(A), layer, p, first, last, step, A, F, share)
 
 
 @kernel
-def sum_panel(zero, zero_row, layer, p, first, last, step, A, share):
+def sum_panel(zero, zero_row, layer, p, first, last, step, A, F, share):
     """U_ij += sum_r a_i delta_j, V_j += sum_r delta_j (eq. 10-11) for the tiles first <= tile < last of panel p of W
     and, with tile 0, the panel's row of b, over the chunk's examples r.
 
-    Reads A, the activations, and work.deltas, (examples, n) in panels. After a minibatch's last chunk W and b are
+    Reads activations and deltas as factors, for V the deltas themselves, (examples, n) in panels. After a minibatch's last chunk W and b are
     updated (eq. 12-13) while the tile of U is in the L1 cache; before it, and where U is wanted whole or summed with
     that of other machines, the sums go to work.gradients. Loop order: the panel of delta stays in L1 or L2 while the
     columns of a stream by.
     """
-    work = open_work(step, A)
+    examples = step.examples
+    work, factors = open_work(step, A), open_factors(step, F, examples)
     D = work.deltas
-    P = panel_width(A)
+    P, K = panel_width(A), word_numbers(F)
     height, vectors = tile_rows(zero), tile_vectors(zero)
     d = layer.a_out + p * layer.stride
-    examples = step.examples
     keep = step.rule == STORE or step.clip or step.shared or not step.last_chunk
     U = work.gradients if keep else work.scratch
     u = share * height * P
@@ -110,22 +111,22 @@ def sum_panel(zero, zero_row, layer, p, first, last, step, A, share):
             update_bias(layer, p, vectors, step, A, U, u)
     for tile in range(first, last):
         i = tile * height
-        a = layer.a_in + i // P * layer.stride + i % P
+        a = (layer.a_in + i // P * layer.stride) // K + i % P
         w = layer.weights + p * layer.rows * P + i * P
         if examples >= PREFETCH_EXAMPLES and not keep:
-            prefetch_tile(layer, p, vectors, i, step, A)
+            prefetch_tile(layer, p, vectors, i, step, A, F)
         acc = zero
-        for r in range(examples):
-            acc = outer_product(acc, A, a + r * P, 1, D, d + r * P)
+        for r in range((examples + K - 1) // K):
+            acc = outer_product(acc, factors.a_pairs, a + r * P, 1, factors.d_pairs, d // K + r * P)
         if not step.first_chunk:
             acc = plus_tile(acc, work.gradients, w)
         store_tile(acc, U, w if keep else u)
         if not keep:
-            update_tile(layer, p, vectors, tile, step, A, U, u)
+            update_tile(layer, p, vectors, tile, step, A, F, U, u)
 
 
 @kernel
-def update_panel(layer, p, vectors, first, last, step, A):
+def update_panel(layer, p, vectors, first, last, step, A, F):
     """What is left to do for the tiles first <= tile < last of panel p when work.gradients is whole.
 
     MEASURE puts the squared length of U / m + l2 W and V / m into work.norms; UPDATE is eq. 12-13.
@@ -146,14 +147,14 @@ def update_panel(layer, p, vectors, first, last, step, A):
             rows = min(height, layer.n_in - tile * height)
             work.norms[norms + tile] = squared_length(step, A, w, vectors, rows, step.penalty)
         else:
-            update_tile(layer, p, vectors, tile, step, A, U, w)
+            update_tile(layer, p, vectors, tile, step, A, F, U, w)
 
 
 @kernel
-def prefetch_tile(layer, p, vectors, i, step, A):
-    """Ask for what the update of the tile of W at row i of panel p needs: it, its moments, its transpose's place."""
-    work = open_work(step, A)
-    P, V = panel_width(A), lanes(A)
+def prefetch_tile(layer, p, vectors, i, step, A, F):
+    """Ask for what the update of the tile of W at row i of panel p needs: it, its moments, its factors' places."""
+    work, factors = open_work(step, A), open_factors(step, F, step.examples)
+    P, V, K = panel_width(A), lanes(A), word_numbers(F)
     w = layer.weights + (p * layer.rows + i) * P
     for r in range(w, w + tile_rows(wide_tile(A)) * P, P):
         for v in range(vectors):
@@ -162,10 +163,13 @@ def prefetch_tile(layer, p, vectors, i, step, A):
                 prefetch(work.first, r + v * V)
                 if step.rule == ADAM:
                     prefetch(work.second, r + v * V)
+    if K > 1:
+        for r in range(w // K, (w + tile_rows(wide_tile(A)) * P) // K, V):
+            prefetch(factors.weights, r)
     if layer.transposed >= 0:
-        t = layer.transposed + (i // P * layer.columns + p * P) * P + i % P
-        for j in range(t, t + vectors * V * P, P):
-            prefetch(work.transposed, j)
+        t = (layer.transposed + (i // P * layer.columns + p * P) * P) // K + i % P
+        for j in range(t, t + vectors * V * P // K, P):
+            prefetch(factors.transposed, j)
 
 
 @kernel
@@ -175,8 +179,8 @@ def update_bias(layer, p, vectors, step, A, U, u):
 
 
 @kernel
-def update_tile(layer, p, vectors, tile, step, A, U, u):
-    """Eq. 12 for a tile of panel p of W, with U at U[u]; copies it into the transposed W that eq. 9 reads."""
+def update_tile(layer, p, vectors, tile, step, A, F, U, u):
+    """Eq. 12 for a tile of panel p of W, with U at U[u]; copies it into the factors that eq. 7 and 9 read."""
     work = open_work(step, A)
     P = panel_width(A)
     height = tile_rows(wide_tile(A))
@@ -185,9 +189,7 @@ def update_tile(layer, p, vectors, tile, step, A, U, u):
     slot = layer.tile + p * (layer.rows // height + 1) + tile
     rows = min(height, layer.n_in - i)
     work.squares[slot] += update(step, A, w, U, u, vectors, rows, step.penalty, step.decay)
-    if layer.transposed >= 0:
-        square = load_tile(wide_tile(A), work.parameters, w)
-        store_transposed(square, work.transposed, layer.transposed + (i // P * layer.columns + p * P) * P + i % P)
+    copy_weights(layer, open_factors(step, F, step.examples), work.parameters, w, i, p)
 
 
 @kernel

@@ -16,6 +16,7 @@ from fastmlp.cpu.accumulate import accumulate
 from fastmlp.cpu.activation import drop
 from fastmlp.cpu.backward import backward, output_delta
 from fastmlp.cpu.compiling import kernel, once
+from fastmlp.cpu.factors import open_factors, round_matrix
 from fastmlp.cpu.forward import forward
 from fastmlp.cpu.layout import (
     CHUNK_ROWS,
@@ -30,6 +31,7 @@ from fastmlp.cpu.layout import (
 )
 from fastmlp.cpu.team import dismiss, help_along, is_leader, lead
 from fastmlp.cpu.vector import (
+    PAIR,
     atomic_add,
     broadcast,
     call_gather,
@@ -50,14 +52,16 @@ from fastmlp.cpu.work import FLOAT64, INT64, open_work
 COUNT, EPOCHS, ROOMS, TOGETHER_WORDS = 8, 9, 10, 11
 
 
-def pass_examples(steps, A, share, shares):
+@kernel
+def pass_examples(steps, A, F, share, shares):
     """Gather, forward (eq. 7), the output's delta (eq. 8) and backward (eq. 9) for a share of the chunk's examples.
 
     With step.top below the output only eq. 9 is left; it ends at the delta that layer step.bottom's U needs. Shares are
-    whole tiles of rows; no share reads or writes another's rows, and every row's sums are its own.
+    whole tiles of rows; no share reads or writes another's rows, and every row's sums are its own. F is of the factors'
+    kind.
     """
     step = record_at(steps, 0, STEP)
-    work = open_work(step, A)
+    work, factors = open_work(step, A), open_factors(step, F, step.examples)
     D = work.deltas
     height = tile_rows(wide_tile(A))
     tiles = (step.examples + height - 1) // height
@@ -66,18 +70,25 @@ def pass_examples(steps, A, share, shares):
         return
     scale = 1.0 / step.keep
     if step.top == step.n_layers:
-        pass_forward(step, work, A, begin, end, scale)
+        pass_forward(step, work, factors, A, begin, end, scale)
     if step.rule == EVALUATE:
         return
     for l in range(min(step.top, step.n_layers - 1), step.bottom, -1):
         layer, below = record_at(step.layers, l, LAYER), record_at(step.layers, l - 1, LAYER)
-        backward(layer, below, work.transposed, A, D, work.slopes, begin, end, step.keep)
+        backward(layer, below, factors, A, D, work.slopes, begin, end, step.keep)
         if step.threshold > 0:
             drop(step, below, D, dropout_key(step, l - 1), scale, begin, end)
+            round_layer(below, D, factors.d_rows, factors.d_pairs, factors, begin, end)
 
 
 @kernel
-def pass_forward(step, work, A, begin, end, scale):
+def round_layer(layer, A, rows, pairs, factors, begin, end):
+    """What a layer puts out, or its delta, in A, into factors."""
+    round_matrix(A, rows, pairs, factors.examples, layer.a_out, layer.n_out, layer.stride, begin, end)
+
+
+@kernel
+def pass_forward(step, work, factors, A, begin, end, scale):
     """Gather, forward (eq. 7) and the output's delta (eq. 8) for the chunk's examples begin <= r < end, whole tiles."""
     D = work.deltas
     P = panel_width(A)
@@ -98,12 +109,15 @@ def pass_forward(step, work, A, begin, end, scale):
             t_sum = nothing_if_finite(work.targets, r * P, top.out_panels, top.n_out, top.stride)
             if not (x_sum == 0.0 and t_sum == 0.0):
                 work.not_finite[r // height] = 1
+    inputs = bottom.a_in, bottom.n_in, bottom.stride
+    round_matrix(A, factors.a_rows, factors.a_pairs, factors.examples, *inputs, begin, end)
     for l in range(step.n_layers):
         layer = record_at(step.layers, l, LAYER)
-        hidden = l < step.n_layers - 1
-        forward(layer, layer.activation if hidden else IDENTITY, work.parameters, A, work.slopes, begin, end)
-        if hidden and step.threshold > 0:
+        activation = layer.activation if layer.hidden else IDENTITY
+        forward(layer, activation, work.parameters, factors, A, work.slopes, begin, end)
+        if layer.hidden and step.threshold > 0:
             drop(step, layer, A, dropout_key(step, l), scale, begin, end)
+            round_layer(layer, A, factors.a_rows, factors.a_pairs, factors, begin, end)
     share_of_mean = step.scale * step.examples_in_batch
     for r in range(begin, end, height):
         loss = output_delta(top, step, A, D, work, r, height)
@@ -111,6 +125,7 @@ def pass_forward(step, work, A, begin, end, scale):
             for i in range(r, min(r + height, begin + count)):
                 loss += numbers_at(step.loss_offsets, FLOAT64)[example_at(step, step.begin + i)] * work.row_weights[i]
         work.losses[r // height] += loss * share_of_mean
+    round_layer(top, D, factors.d_rows, factors.d_pairs, factors, begin, end)
 
 
 @kernel
@@ -154,12 +169,34 @@ def example_at(step, n):
     return numbers_at(step.order, INT64)[n] if step.order != 0 else n
 
 
+def examples_pass(steps, A, share, shares):
+    """`pass_examples` with the network's own numbers as factors."""
+    pass_examples(steps, A, A, share, shares)
+
+
+def weights_pass(steps, A, share, shares):
+    """`accumulate` with the network's own numbers as factors."""
+    accumulate(steps, A, A, share, shares)
+
+
+def rounded_examples_pass(steps, A, share, shares):
+    """`pass_examples` with pairs of bfloat16 numbers as factors."""
+    pass_examples(steps, A, numbers_at(0, PAIR), share, shares)
+
+
+def rounded_weights_pass(steps, A, share, shares):
+    """`accumulate` with pairs of bfloat16 numbers as factors."""
+    accumulate(steps, A, numbers_at(0, PAIR), share, shares)
+
+
 @once
-def compiled_passes(real):
-    """The passes over the examples and over the weights, compiled for networks of dtype real."""
+def compiled_passes(real, precision):
+    """The passes over the examples and over the weights, compiled for networks of dtype real and a precision."""
     word = types.intp
     signature = types.void(word, types.CPointer(from_dtype(real)), word, word)
-    return tuple(compiling.pointer(signature, function) for function in (pass_examples, accumulate))
+    rounded = precision == "bf16"
+    functions = (rounded_examples_pass, rounded_weights_pass) if rounded else (examples_pass, weights_pass)
+    return tuple(compiling.pointer(signature, function) for function in functions)
 
 
 @kernel

@@ -2,6 +2,7 @@
 
 from fastmlp.cpu.activation import activate, keep_slopes
 from fastmlp.cpu.compiling import kernel
+from fastmlp.cpu.factors import round_panel
 from fastmlp.cpu.vector import (
     address,
     lanes,
@@ -14,6 +15,7 @@ from fastmlp.cpu.vector import (
     tile_rows,
     tile_vectors,
     wide_tile,
+    word_numbers,
 )
 
 # Sources i of one block of the sum over i: a block of a panel of W (SUM_PANELS * P rows) stays in the L1 cache while
@@ -22,40 +24,42 @@ SUM_PANELS = 4
 
 
 @kernel
-def forward(layer, activation, parameters, A, S, begin, end):
+def forward(layer, activation, parameters, factors, A, S, begin, end):
     """z_j = sum_i W_ji a_i + b_j, a_j = f(z_j) (eq. 7) for the examples begin <= r < end, whole tiles of them.
 
     f is named by `activation`. A holds the layer below at layer.a_in, (rows, n_in) in panels; a is written at
     layer.a_out, (rows, n_out) in panels, and, unless S has no address, f'(z) of an f that a user has supplied to the
-    same place of S. Reads parameters. The caller owns the rows begin..end of all, and no one else writes them.
+    same place of S; unless the layer is the output, factors.a_rows and a_pairs take a, too. Reads parameters (b) and
+    factors. The caller owns the rows begin..end of all, and no one else writes them.
     """
     P, V = panel_width(A), lanes(A)
     for p in range(layer.out_panels):
         if layer.n_out - p * P <= V:
-            forward_panel(narrow_tile(A), layer, activation, p, parameters, A, S, begin, end)
+            forward_panel(narrow_tile(A), layer, activation, p, parameters, factors, A, S, begin, end)
         else:
-            forward_panel(wide_tile(A), layer, activation, p, parameters, A, S, begin, end)
+            forward_panel(wide_tile(A), layer, activation, p, parameters, factors, A, S, begin, end)
 
 
 @kernel
-def forward_panel(zero, layer, activation, p, parameters, A, S, begin, end):
+def forward_panel(zero, layer, activation, p, parameters, factors, A, S, begin, end):
     """Eq. 7 for the destinations j of panel p.
 
-    Loop order: a block of W's panel stays in L1 while the examples stream by; a tile's sums stay in registers.
+    Loop order: a block of W's panel stays in L1 while the examples stream by; a tile's sums stay in registers. A step
+    of the sum over i is a word of the factors: one source, or two.
     """
-    P = panel_width(A)
-    W = layer.weights + p * layer.rows * P
+    P, K = panel_width(A), word_numbers(factors.weights)
+    W = (layer.weights + p * layer.rows * P) // K
     b = layer.biases + p * P
-    block = SUM_PANELS * P
+    block = SUM_PANELS * P * K
     for first in range(0, layer.n_in, block):
         last = min(first + block, layer.n_in)
         for r in range(begin, end, tile_rows(zero)):
             z = layer.a_out + p * layer.stride + r * P
             acc = zero
             for q in range(first // P, (last + P - 1) // P):
-                a = layer.a_in + q * layer.stride + r * P - q * P
-                for i in range(q * P, min(q * P + P, last)):
-                    acc = outer_product(acc, A, a + i, P, parameters, W + i * P)
+                a = (layer.a_in + q * layer.stride + r * P - q * P) // K
+                for i in range(q * P // K, (min(q * P + P, last) + K - 1) // K):
+                    acc = outer_product(acc, factors.a_rows, a + i, P // K, factors.weights, W + i * P)
             if first == 0:
                 acc = plus_row(acc, parameters, b)
             else:
@@ -65,3 +69,6 @@ def forward_panel(zero, layer, activation, p, parameters, A, S, begin, end):
     if address(S, 0) != 0:
         keep_slopes(layer, activation, A, S, a, tile_vectors(zero), end - begin)
     activate(layer, activation, A, a, tile_vectors(zero), end - begin)
+    if layer.hidden:
+        place, columns = layer.a_out + p * layer.stride, layer.n_out - p * P
+        round_panel(A, factors.a_rows, factors.a_pairs, factors.examples, place, columns, begin, end)

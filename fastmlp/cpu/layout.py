@@ -39,6 +39,7 @@ LAYER = np.dtype(
             "a_in",  # offset of the layer below in the activations (and deltas)
             "a_out",  # offset of this layer in the activations (and deltas)
             "stride",  # elements from one panel of activations to the next
+            "hidden",  # whether another layer is above
             "activation",
             "f",  # of an activation that a user has supplied, and f': addresses of functions (see supplied.py), else 0
             "df",
@@ -71,12 +72,17 @@ STEP = np.dtype(
             "layers",
             "n_layers",
             "team",  # of the threads (see team.py)
-            # room for one chunk: activations, deltas, targets (rows, n) in panels; a weight for each row, zero for
-            # padding; a one for each output, zero for padding; f'(z) of supplied activations, as the activations lie
-            # (0: not wanted); U and V where they are needed whole; a tile a thread
+            # room for one chunk: activations, deltas, targets (rows, n) in panels; activations and deltas as factors
+            # (see factors.py); a weight for each row, zero for padding; a one for each output, zero for padding; f'(z)
+            # of supplied activations, as the activations lie (0: not wanted); U and V where they are needed whole; a
+            # tile a thread
             "activations",
             "deltas",
             "targets",
+            "a_rows",
+            "a_pairs",
+            "d_rows",
+            "d_pairs",
             "row_weights",
             "mask",
             "slopes",
@@ -101,9 +107,11 @@ STEP = np.dtype(
             "subset",
             "sample_weight",
             "loss_offsets",
-            # what training changes, flat and laid out by layout(): W in panels and b; W transposed in panels; the
-            # optimizer's velocity or first moment and second moment; and W and b as they were before the epoch
+            # what training changes, flat and laid out by layout(): W in panels and b; W and its transpose, in panels,
+            # as factors; the optimizer's velocity or first moment and second moment; and W and b as they were before
+            # the epoch
             "parameters",
+            "weights",
             "transposed",
             "first",
             "second",
@@ -225,7 +233,8 @@ def layout(sizes: tuple[int, ...], activation: str, output: str, dtype: np.dtype
         activations += layer["in_panels"] * stride
         layer["a_out"] = activations
         layer["stride"] = stride
-        own = output if number == len(layers) - 1 else activation
+        layer["hidden"] = number < len(layers) - 1
+        own = activation if layer["hidden"] else output
         layer["activation"] = activation_code(own)
         if not isinstance(own, str):
             layer["f"] = compiled_map(own.plain_f, 1, dtype).address
@@ -242,6 +251,21 @@ def to_panels(matrix, flat, offset, rows):
         view = flat[offset + p * rows * panel :][: rows * panel].reshape(rows, panel)
         columns = matrix[:, p * panel : (p + 1) * panel]
         view[: columns.shape[0], : columns.shape[1]] = columns
+
+
+def bfloat16_bits(matrix):
+    """The upper halves of float32 numbers, rounded to the nearest, of two the even one; as uint32."""
+    bits = np.ascontiguousarray(matrix, np.float32).view(np.uint32)
+    rounded = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16
+    return np.where(np.isnan(matrix), bits >> 16 | 0x40, rounded)
+
+
+def paired(matrix):
+    """Neighbouring rows of a matrix of float32 in words of two bfloat16 numbers; one that lacks a neighbour has zero."""
+    bits = bfloat16_bits(matrix)
+    if len(bits) % 2:
+        bits = np.concatenate([bits, np.zeros_like(bits[:1])])
+    return (bits[1::2] << 16 | bits[::2]).astype(np.uint32)
 
 
 def from_panels(flat, offset, rows, shape):

@@ -10,9 +10,11 @@ from fastmlp.cpu import compiling
 from fastmlp.cpu.activation import activate, softmax
 from fastmlp.cpu.compiling import callable_at, kernel, once
 from fastmlp.cpu.epoch import nothing_if_finite
+from fastmlp.cpu.factors import Factors, round_matrix
 from fastmlp.cpu.forward import SUM_PANELS, forward
 from fastmlp.cpu.layout import LAYER, STEP, layout, padded
 from fastmlp.cpu.vector import (
+    PAIR,
     TILE_ROWS,
     call_gather,
     lanes,
@@ -32,6 +34,7 @@ from fastmlp.cpu.vector import (
     tile_rows,
     wide_row,
     wide_tile,
+    word_numbers,
 )
 from fastmlp.cpu.work import INT64
 
@@ -48,15 +51,17 @@ def finish(layer, A, a, stride, rows):
             activate(layer, layer.activation, A, a + p * stride, (min(P, layer.n_out - p * P) + V - 1) // V, rows)
 
 
-def predict_chunks(steps, rooms, share, shares):
+@kernel
+def predict_share(steps, rooms, F, share, shares):
     """Gather, forward (eq. 7) and write out[r, :], or the place of its largest number, for a share of the chunks of
     step.batch_size examples.
 
-    Each share has a room of its own for a chunk, and its own rows of `out`.
+    Each share has a room of its own for a chunk, and its own rows of `out`. F is of the factors' kind.
     """
     step = record_at(steps, 0, STEP)
-    room = step.activations + share * step.room // panel_width(rooms) * row_bytes(rooms)
-    A = numbers_like(room, rooms)
+    place = share * step.room // panel_width(rooms) * row_bytes(rooms)
+    room, rows_at = step.activations + place, step.a_rows + place // word_numbers(F)
+    A, none, a_rows = numbers_like(room, rooms), numbers_like(0, F), numbers_like(rows_at, F)
     parameters, out = numbers_like(step.parameters, A), numbers_like(step.out, A)
     places, not_finite = numbers_at(step.out, INT64), numbers_at(step.not_finite, INT64)
     no_slopes = numbers_like(0, A)
@@ -68,13 +73,16 @@ def predict_chunks(steps, rooms, share, shares):
         begin = chunk * step.batch_size
         count = min(step.batch_size, step.m - begin)
         rows = (count + height - 1) // height * height
+        factors = Factors(numbers_like(step.weights, F), none, a_rows, none, none, none, count)
         call_gather(step.x_gather, step.x_source, 0, begin, count, room, bottom.stride)
         for r in range(count):
             if not nothing_if_finite(A, bottom.a_in + r * P, bottom.in_panels, bottom.n_in, bottom.stride) == 0.0:
                 not_finite[share] = 1
+        round_matrix(A, a_rows, none, count, bottom.a_in, bottom.n_in, bottom.stride, 0, rows)
         for l in range(step.n_layers):
             layer = record_at(step.layers, l, LAYER)
-            forward(layer, layer.activation if l < step.n_layers - 1 else IDENTITY, parameters, A, no_slopes, 0, rows)
+            activation = layer.activation if l < step.n_layers - 1 else IDENTITY
+            forward(layer, activation, parameters, factors, A, no_slopes, 0, rows)
         finish(top, A, top.a_out, top.stride, rows)
         for r in range(count):
             if step.largest:
@@ -308,9 +316,26 @@ class PlainPrediction:
         return forward
 
 
+def predict_chunks(steps, rooms, share, shares):
+    """`predict_share` with the network's own numbers as factors."""
+    predict_share(steps, rooms, rooms, share, shares)
+
+
+def predict_rounded_chunks(steps, rooms, share, shares):
+    """`predict_share` with pairs of bfloat16 numbers as factors."""
+    predict_share(steps, rooms, numbers_at(0, PAIR), share, shares)
+
+
 @once
-def compiled_prediction(real):
-    """The prediction of many examples and of one, compiled for networks of dtype real."""
+def compiled_prediction(real, precision):
+    """The prediction of many examples, compiled for networks of dtype real and a precision."""
     word = types.intp
     signature = types.void(word, types.CPointer(from_dtype(real)), word, word)
-    return tuple(compiling.pointer(signature, function) for function in (predict_chunks, predict_one))
+    return compiling.pointer(signature, predict_rounded_chunks if precision == "bf16" else predict_chunks)
+
+
+@once
+def compiled_one(real):
+    """The prediction of one example, compiled for networks of dtype real."""
+    word = types.intp
+    return compiling.pointer(types.void(word, types.CPointer(from_dtype(real)), word, word), predict_one)

@@ -13,12 +13,12 @@ from fastmlp.cpu import layout as _layout
 from fastmlp.cpu.compiling import callable_at
 from fastmlp.cpu.epoch import COUNT, EPOCHS, ROOMS, TOGETHER_WORDS, compiled_epoch, compiled_passes, compiled_together
 from fastmlp.cpu.gather import Source
-from fastmlp.cpu.layout import CHUNK_ROWS, ROOM_WORDS, STEP, UPDATE, aligned, from_panels, padded, to_panels
-from fastmlp.cpu.prediction import compiled_prediction
+from fastmlp.cpu.layout import CHUNK_ROWS, ROOM_WORDS, STEP, UPDATE, aligned, from_panels, padded, paired, to_panels
+from fastmlp.cpu.prediction import compiled_one, compiled_prediction
 from fastmlp.cpu.supplied import compiled_map
 from fastmlp.cpu.team import WORDS, assemble, run_shares
 from fastmlp.cpu.threads import ThreadShare
-from fastmlp.cpu.vector import TILE_ROWS, VECTOR_BYTES, panel_of
+from fastmlp.cpu.vector import PAIR, TILE_ROWS, VECTOR_BYTES, panel_of
 from fastmlp.inputs import not_finite_error
 from fastmlp.streaming import Stream
 
@@ -84,6 +84,7 @@ class Kind(NamedTuple):
     activation: Any
     output: Any
     dtype: np.dtype
+    precision: str
     rows: int  # of a chunk
     whole: bool  # whether U and V are wanted whole
 
@@ -132,12 +133,17 @@ class Room:
             "team": allocate(WORDS, np.int64),
         }
         self.arrays["mask"][: top["n_out"]] = 1
+        numbers = {"a": "activations", "d": "deltas"}
+        factors = {f"{which}_{along}": self.arrays[numbers[which]] for which in "ad" for along in ("rows", "pairs")}
+        if network.precision == "bf16":
+            factors = {name: allocate(plan.activations // 2, PAIR) for name in factors}
+            self.arrays |= factors
         self._parameters, self._allocate = plan.parameters, allocate
         if not (isinstance(network.activation, str) and isinstance(network.output, str)):
             self.arrays["slopes"] = allocate(plan.activations, dtype)
-        examples, weights = compiled_passes(dtype)
+        examples, weights = compiled_passes(dtype, network.precision)
         self.step = make_step(
-            **self.arrays,
+            **self.arrays | factors,
             examples_pass=examples.address,
             weights_pass=weights.address,
             n_layers=len(plan.layers),
@@ -188,6 +194,10 @@ class Trainer(TrainerBase):
             "first": aligned(0, dtype),
             "second": aligned(0, dtype),
         }
+        self.rounded = self.precision == "bf16"
+        if self.rounded:  # W and its transpose as factors
+            self.model["weights"] = aligned(plan.parameters // 2, PAIR)
+            self.model["transposed"] = aligned(plan.transposed // 2, PAIR)
         self.loss_functions = 0, 0
         if not isinstance(self.loss, str):
             f, df = (compiled_map(plain, 2, dtype) for plain in (self.loss.plain_f, self.loss.plain_df))
@@ -201,12 +211,15 @@ class Trainer(TrainerBase):
     def set_parameters(self, weights: Arrays, biases: Arrays, training: bool = True) -> None:
         """Take over weights[l] (n_in, n_out) and biases[l] (n_out,); prediction alone needs no transposed copy."""
         self._write(self.model["parameters"], weights, biases)
-        if training:
-            self._transpose(weights)
+        self._write_factors(weights, training)
 
     def parameters(self) -> tuple[Arrays, Arrays]:
         """Copies of the weights and biases."""
         return self._read(self.model["parameters"])
+
+    def weights_factor(self) -> np.ndarray:
+        """W as eq. 7 multiplies it."""
+        return self.model["weights" if self.rounded else "parameters"]
 
     def set_moments(self, moments: list[tuple[Arrays, Arrays]]) -> None:
         """Take over the optimizer's state: for each moment one array for each of the weights and biases."""
@@ -259,7 +272,7 @@ class Trainer(TrainerBase):
     def go_back(self) -> None:
         """Return to the remembered weights and biases."""
         self.model["parameters"][...] = self._remembered
-        self._transpose(self.parameters()[0])
+        self._write_factors(self.parameters()[0])
 
     def nbytes(self, batch_size: int) -> int:
         """Bytes of the arrays that training with such minibatches takes, X, T and their order aside."""
@@ -282,9 +295,15 @@ class Trainer(TrainerBase):
             biases.append(flat[layer["biases"] : layer["biases"] + layer["n_out"]].copy())
         return weights, biases
 
-    def _transpose(self, weights: Arrays) -> None:
+    def _write_factors(self, weights: Arrays, transposed: bool = True) -> None:
         for layer, W in zip(self.layers, weights, strict=True):
-            if layer["transposed"] >= 0:
+            if self.rounded:
+                to_panels(paired(W), self.model["weights"], layer["weights"] // 2, layer["rows"] // 2)
+            if not transposed or layer["transposed"] < 0:
+                continue
+            if self.rounded:
+                to_panels(paired(W.T), self.model["transposed"], layer["transposed"] // 2, layer["columns"] // 2)
+            else:
                 to_panels(W.T, self.model["transposed"], layer["transposed"], layer["columns"])
 
     # ---- running ---------------------------------------------------------------------------------------------------
@@ -360,12 +379,15 @@ class Trainer(TrainerBase):
         source = Source(X, self.dtype)
         room = padded(plan.activations, 16 * panel_of(self.dtype))
         activations = aligned(room * threads, self.dtype)
+        a_rows = aligned(room * threads // 2, PAIR) if self.rounded else activations
         not_finite = aligned(threads, np.int64)
         step = make_step(
             layers=plan.layers,
             n_layers=layers,
             parameters=self.model["parameters"],
+            weights=self.weights_factor(),
             activations=activations,
+            a_rows=a_rows,
             not_finite=not_finite,
             x_gather=source.gather,
             x_source=source.address,
@@ -375,12 +397,14 @@ class Trainer(TrainerBase):
             out=out,
             largest=largest,
         )
-        chunks, _ = compiled_prediction(self.dtype)
+        chunks = compiled_prediction(self.dtype, self.precision)
         call_on_threads(chunks.address, step, activations, threads)
         return bool(not_finite.any())
 
     def forward_one(self, x: np.ndarray) -> np.ndarray:
         """h_{W,b}(x) for one example x, (1, n_in); the output is (1, n_out)."""
+        if self.rounded:
+            return self.forward(x)
         with self._one_lock:
             if self._one is None:
                 self._one = self._prepare_one()
@@ -407,7 +431,7 @@ class Trainer(TrainerBase):
         )
         begin = (1 + (len(plan.layers) - 1) % 2) * room
         out = buffer[begin : begin + self.sizes[-1]].reshape(1, -1)
-        _, one = compiled_prediction(self.dtype)
+        one = compiled_one(self.dtype)
         stage, run = buffer[: self.sizes[0]].reshape(1, -1), callable_at(one.address, 4)
         return stage, out, not_finite, run, step.ctypes.data, buffer.ctypes.data, (plan, step, one)
 
@@ -479,7 +503,8 @@ class Epochs(EpochsBase):
         max_norm = settings.get("max_norm")
         self.whole = batch_size > CHUNK_ROWS or settings["rule"] == "store" or max_norm is not None
         rows = padded(min(batch_size, CHUNK_ROWS), TILE_ROWS)
-        self.kind = Kind(trainer.sizes, trainer.activation, trainer.output, trainer.dtype, rows, self.whole)
+        network = trainer.sizes, trainer.activation, trainer.output, trainer.dtype, trainer.precision
+        self.kind = Kind(*network, rows, self.whole)
         work = (2.0 if settings["rule"] == "evaluate" else 6.0) * trainer.work
         self._seconds_a_chunk = first_guess(work, m / self.chunks, trainer.dtype)
         self.threads = trainer._threads(work * m, 2 * self.chunks, 1 << 30)
@@ -491,7 +516,7 @@ class Epochs(EpochsBase):
         self._model = trainer.model.copy()  # set_moments may give the trainer others
         self.step = make_step(
             None,
-            **trainer.model,
+            **{"weights": trainer.weights_factor(), **trainer.model},
             remembered=trainer.remembered() if settings.get("remember") else 0,
             n_parameters=trainer.model["parameters"].size,
             parameter_words=trainer.model["parameters"].nbytes // 8,

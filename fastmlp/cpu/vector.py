@@ -3,8 +3,9 @@
 A *vector* holds LANES consecutive numbers of an array in one register and takes part in +, -, *, /, comparisons and
 the primitives of `fastmlp.formulas`, lane by lane. A *tile* holds a block of sums, TILE_ROWS rows of one vector
 ("narrow") or of TILE_VECTORS vectors ("wide"), in registers: `acc = outer_product(acc, ...)` in a plain loop over k
-is a matrix product at the speed of the chip's multiply-add units. Memory is flat: an "array" here is a
-pointer to numbers (numbers_at), and all indices are in elements of it.
+is a matrix product at the speed of the chip's multiply-add units. Where the factors are pairs of bfloat16 numbers,
+each k of `outer_product` is two. Memory is flat: an "array" here is a pointer to numbers (numbers_at), and all indices
+are in elements of it.
 
 Nothing here checks bounds: callers own the shapes, and every buffer is padded to whole tiles (see layout.py).
 """
@@ -52,6 +53,9 @@ VECTOR_BYTES, TILE_ROWS, TILE_VECTORS = tile_shape(host_features(), llvmlite.bin
 # Whether the processor has dot products of pairs of bfloat16 numbers that add to float32.
 HAS_BF16 = VECTOR_BYTES == 64 and "avx512bf16" in host_features()
 
+# Two neighbours of a sum in bfloat16, in one word: the first is the low half.
+PAIR = np.dtype(np.uint32)
+
 
 def lanes_of(dtype) -> int:
     """Numbers of a dtype in one vector."""
@@ -88,6 +92,19 @@ class Tile(types.Type):
     def __init__(self, vector, rows, vectors):
         self.vector, self.rows, self.vectors = vector, rows, vectors
         super().__init__(name=f"tile({rows} x {vectors} {vector})")
+
+
+class _BFloat16(ir.types.Type):
+    """llvmlite has no name for it."""
+
+    def _to_string(self):
+        return "bfloat"
+
+    def __eq__(self, other):
+        return isinstance(other, _BFloat16)
+
+    def __hash__(self):
+        return hash(_BFloat16)
 
 
 def _element_ir(element):
@@ -653,27 +670,86 @@ def tile_vectors(context, acc):
     return types.intp(acc), lambda context, builder, signature, args: context.get_constant(types.intp, acc.vectors)
 
 
+def _pairs_ir(lanes):
+    return ir.VectorType(_BFloat16(), 2 * lanes)
+
+
+def _add_product(builder, vector, a, b, total):
+    """total + a * b, lane by lane; of words that are pairs the sum of both products."""
+    if a.type == vector:
+        return _llvm(builder, "fmuladd", vector, a, b, total)
+    pairs = _pairs_ir(vector.count)
+    signature = ir.FunctionType(vector, [vector, pairs, pairs])
+    function = cgutils.get_or_insert_function(builder.module, signature, "llvm.x86.avx512bf16.dpbf16ps.512")
+    return builder.call(function, [total, builder.bitcast(a, pairs), builder.bitcast(b, pairs)])
+
+
 @intrinsic
 def outer_product(context, acc, A, a, stride, B, b):
-    """acc[i, j] + A[a + i * stride] * B[b + j]: one k of a matrix product."""
+    """acc[i, j] + A[a + i * stride] * B[b + j]: one k of a matrix product, or two where the words of A and B are pairs."""
 
     def generate(context, builder, signature, args):
         acc_value, A_value, a_value, stride_value, B_value, b_value = args
         vector = _vector_ir(acc.vector)
         width = context.get_constant(types.intp, acc.vector.lanes)
         b_places = [_offset(builder, b_value, width, v) for v in range(acc.vectors)]
-        b_vectors = [_load(context, builder, B, B_value, place, vector) for place in b_places]
+        words = ir.VectorType(_element_ir(B.dtype), acc.vector.lanes)
+        b_vectors = [_load(context, builder, B, B_value, place, words) for place in b_places]
         for i in range(acc.rows):
             number = builder.load(_address(context, builder, A, A_value, _offset(builder, a_value, stride_value, i)))
             a_vector = _splat(builder, number, acc.vector.lanes)
             for v in range(acc.vectors):
                 place = i * acc.vectors + v
                 so_far = builder.extract_value(acc_value, place)
-                total = _llvm(builder, "fmuladd", vector, a_vector, b_vectors[v], so_far)
+                total = _add_product(builder, vector, a_vector, b_vectors[v], so_far)
                 acc_value = builder.insert_value(acc_value, total, place)
         return acc_value
 
     return acc(acc, A, types.intp, types.intp, B, types.intp), generate
+
+
+@intrinsic
+def word_numbers(context, F):
+    """The numbers in a word of factors: 2 where they are pairs, else 1; a constant to the compiler."""
+    count = 2 if F.dtype is types.uint32 else 1
+    return types.intp(F), lambda context, builder, signature, args: context.get_constant(types.intp, count)
+
+
+def _paired(of_rows):
+    @intrinsic
+    def pair(context, F, acc):
+        if F.dtype is not types.uint32:
+            return acc(F, acc), lambda context, builder, signature, args: args[1]
+        rows, vectors = (acc.rows // 2, acc.vectors) if of_rows else (acc.rows, acc.vectors // 2)
+        tile = Tile(Vector(types.uint32, acc.vector.lanes), rows, vectors)
+
+        def generate(context, builder, signature, args):
+            lanes, vector, pairs = acc.vector.lanes, _vector_ir(acc.vector), _pairs_ir(acc.vector.lanes)
+            name = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
+            narrow = cgutils.get_or_insert_function(builder.module, ir.FunctionType(pairs, [vector, vector]), name)
+            halves = ir.VectorType(ir.IntType(16), 2 * lanes)
+            in_turn = ir.VectorType(ir.IntType(32), 2 * lanes)([n for j in range(lanes) for n in (j, lanes + j)])
+            result = ir.Constant(context.get_value_type(tile), ir.Undefined)
+            for place in range(rows * vectors):
+                i, v = divmod(place, vectors)
+                first = 2 * i * vectors + v if of_rows else 2 * place
+                x, y = (builder.extract_value(args[1], n) for n in (first, first + (vectors if of_rows else 1)))
+                both = builder.call(narrow, [y, x])  # the second is the low half
+                if of_rows:
+                    both = builder.bitcast(both, halves)
+                    both = builder.shuffle_vector(both, both, in_turn)
+                words = builder.bitcast(both, _vector_ir(tile.vector))
+                result = builder.insert_value(result, words, place)
+            return result
+
+        return tile(F, acc), generate
+
+    return pair
+
+
+# A tile as factors like F have it: itself, or rounded to pairs of neighbours in the same column, or in the same row.
+paired_rows = _paired(of_rows=True)
+paired_columns = _paired(of_rows=False)
 
 
 def _tile_places(context, builder, acc, array, index, row_stride):
@@ -715,6 +791,19 @@ def store_tile(context, acc, C, c):
     def generate(context, builder, signature, args):
         tile, array, index = args
         for place, where_ in _tile_places(context, builder, acc, array, index, _panel(acc)):
+            _store(context, builder, C, array, where_, builder.extract_value(tile, place))
+        return context.get_dummy_value()
+
+    return types.void(acc, C, types.intp), generate
+
+
+@intrinsic
+def store_rows(context, acc, C, c):
+    """Write the tile to C[c], its rows right behind one another."""
+
+    def generate(context, builder, signature, args):
+        tile, array, index = args
+        for place, where_ in _tile_places(context, builder, acc, array, index, acc.vectors * acc.vector.lanes):
             _store(context, builder, C, array, where_, builder.extract_value(tile, place))
         return context.get_dummy_value()
 

@@ -14,7 +14,6 @@ class Work(NamedTuple):
     """The arrays that a step names by address (see layout.STEP): flat, without bounds."""
 
     parameters: np.ndarray
-    transposed: np.ndarray
     first: np.ndarray
     second: np.ndarray
     activations: np.ndarray
@@ -36,7 +35,6 @@ def open_work(step, A):
     """The arrays of a step, A being its activations."""
     return Work(
         numbers_like(step.parameters, A),
-        numbers_like(step.transposed, A),
         numbers_like(step.first, A),
         numbers_like(step.second, A),
         A,

@@ -1,0 +1,98 @@
+"""What the products multiply: the network's own numbers, or, rounded to bfloat16, pairs of them.
+
+With precision "bf16" every matrix that a product reads has a copy in words of two numbers that are neighbours in the
+product's sum: W and its transpose, which their update writes, activations and deltas, which eq. 7 to 9 write, both
+along their rows, for forward and backward, and along the examples, for U. A word lies where the two numbers' first
+lies in the matrix, places counted in words: a panel has half as many rows then, or rows of half the length.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastmlp.cpu.compiling import kernel
+from fastmlp.cpu.vector import (
+    address,
+    load_tile,
+    numbers_like,
+    paired_columns,
+    paired_rows,
+    panel_width,
+    store_rows,
+    store_tile,
+    store_transposed,
+    tile_rows,
+    wide_tile,
+    word_numbers,
+)
+
+
+class Factors(NamedTuple):
+    """The factors that a step names by address; the network's own arrays where they are not rounded."""
+
+    weights: np.ndarray  # W, paired along its sources i
+    transposed: np.ndarray  # W transposed, paired along the destinations j
+    a_rows: np.ndarray  # activations, paired along a row, and along the examples
+    a_pairs: np.ndarray
+    d_rows: np.ndarray  # deltas, likewise
+    d_pairs: np.ndarray
+    examples: int  # of the chunk
+
+
+@kernel
+def open_factors(step, F, examples):
+    """The factors of a step, of F's kind, for so many examples."""
+    return Factors(
+        numbers_like(step.weights, F),
+        numbers_like(step.transposed, F),
+        numbers_like(step.a_rows, F),
+        numbers_like(step.a_pairs, F),
+        numbers_like(step.d_rows, F),
+        numbers_like(step.d_pairs, F),
+        examples,
+    )
+
+
+@kernel
+def round_panel(A, rows, pairs, examples, place, columns, begin, end):
+    """The rows begin <= r < end, whole tiles, of a panel of A at `place` into the factors `rows` and `pairs`, which may
+    have no address; nothing where these are A's own numbers.
+
+    `columns` of the panel and those before the row `examples` are numbers of the network; what fills up a pair beside
+    them counts nothing, whatever it was.
+    """
+    if word_numbers(rows) == 1:
+        return
+    P = panel_width(A)
+    for r in range(max(begin, examples), end):
+        for n in range(P):
+            A[place + r * P + n] = 0.0
+    if columns < P and columns % 2 == 1:
+        for r in range(begin, end):
+            A[place + r * P + columns] = 0.0
+    for r in range(begin, end, tile_rows(wide_tile(A))):
+        tile = load_tile(wide_tile(A), A, place + r * P)
+        word = (place + r * P) // word_numbers(rows)
+        store_rows(paired_columns(rows, tile), rows, word)
+        if address(pairs, 0) != 0:
+            store_tile(paired_rows(pairs, tile), pairs, word)
+
+
+@kernel
+def round_matrix(A, rows, pairs, examples, place, columns, stride, begin, end):
+    """`round_panel` for all panels, `stride` apart, of a matrix of so many columns."""
+    P = panel_width(A)
+    for p in range((columns + P - 1) // P):
+        round_panel(A, rows, pairs, examples, place + p * stride, columns - p * P, begin, end)
+
+
+@kernel
+def copy_weights(layer, factors, parameters, w, i, p):
+    """The tile of W at row i of panel p, which lies at parameters[w], into the factors of eq. 7 and eq. 9."""
+    P, K = panel_width(parameters), word_numbers(factors.weights)
+    tile = load_tile(wide_tile(parameters), parameters, w)
+    if K > 1:
+        store_tile(paired_rows(factors.weights, tile), factors.weights, w // K)
+    if layer.transposed >= 0:
+        t = (layer.transposed + (i // P * layer.columns + p * P) * P) // K + i % P
+        store_transposed(paired_columns(factors.transposed, tile), factors.transposed, t)
