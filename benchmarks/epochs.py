@@ -93,7 +93,7 @@ CASES = {
 }
 
 
-def fastmlp_network(case, dtype, device="cpu"):
+def fastmlp_network(case, dtype, device="cpu", precision="float32"):
     """fastmlp's network for a case, its optimizer, and the other arguments of `train`."""
     import fastmlp
 
@@ -106,19 +106,20 @@ def fastmlp_network(case, dtype, device="cpu"):
         optimizer = (fastmlp.GradientDescent if full_batch else fastmlp.SGD)(LEARNING_RATE)
     batch = {} if isinstance(optimizer, fastmlp.GradientDescent) else {"batch_size": case.batch}
     try:
-        net = fastmlp.Network(case.sizes, dtype=dtype, device=device, random_state=0, **recipe)
+        where = {"device": device, "precision": precision}
+        net = fastmlp.Network(case.sizes, dtype=dtype, random_state=0, **where, **recipe)
     except ValueError as error:
         raise AbsentError(str(error)) from None
     net.weights, net.biases = case.parameters(dtype)
     return net, optimizer, batch
 
 
-def fastmlp_epochs(case, dtype, threads, device="cpu"):
+def fastmlp_epochs(case, dtype, threads, device="cpu", precision="float32"):
     """fastmlp: `Network.train`."""
     import numba
 
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    net, optimizer, batch = fastmlp_network(case, dtype, device)
+    net, optimizer, batch = fastmlp_network(case, dtype, device, precision)
     X, T = case.data(dtype)
 
     def train(epochs):
@@ -127,14 +128,16 @@ def fastmlp_epochs(case, dtype, threads, device="cpu"):
     return train, lambda: (net.weights, net.biases)
 
 
-def jax_epoch(case, dtype, device):
+def jax_epoch(case, dtype, device, precision="float32"):
     """JAX: an epoch, (state, key, X, T) -> (state, key), `lax.scan` over its minibatches; and its first state."""
     import jax
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", dtype == "float64")
     jax.config.update("jax_platforms", device)
-    jax.config.update("jax_default_matmul_precision", "highest")  # a GPU would multiply float32 as TF32
+    # a GPU would multiply float32 as TF32 if it were not told
+    how = {"float32": "highest", "tf32": "tensorfloat32", "bf16": "bfloat16"}[precision]
+    jax.config.update("jax_default_matmul_precision", how)
     try:
         jax.devices()
     except RuntimeError as error:
@@ -179,12 +182,12 @@ def jax_epoch(case, dtype, device):
     return epoch, (parameters, *moments, jnp.zeros((), dtype))
 
 
-def jax_epochs(case, dtype, threads, device="cpu"):
+def jax_epochs(case, dtype, threads, device="cpu", precision="float32"):
     """JAX: one jitted call an epoch, parameters donated."""
     import jax
     import jax.numpy as jnp
 
-    epoch, state = jax_epoch(case, dtype, device)
+    epoch, state = jax_epoch(case, dtype, device, precision)
     X, T = map(jnp.asarray, case.data(dtype))
     key = jax.random.key(0)
     compiled = jax.jit(epoch, donate_argnums=0)
@@ -281,7 +284,15 @@ def numpy_epochs(case, dtype, threads):
     return by_hand(case, (*case.data(dtype), *case.parameters(dtype)), ops)
 
 
-def torch_raw_epochs(case, dtype, threads, device="cpu"):
+def torch_precision(device, precision):
+    """A context in which PyTorch multiplies in a precision: autocast, or TF32 on a GPU."""
+    import torch
+
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+
+
+def torch_raw_epochs(case, dtype, threads, device="cpu", precision="float32"):
     """PyTorch's tensors: backpropagation by hand, no autograd."""
     import torch
 
@@ -303,7 +314,7 @@ def torch_raw_epochs(case, dtype, threads, device="cpu"):
     train_epochs, found = by_hand(case, (X, T, weights, biases), ops)
 
     def train(epochs):
-        with torch.no_grad():
+        with torch.no_grad(), torch_precision(device, precision):
             train_epochs(epochs)
         if device == "cuda":
             torch.cuda.synchronize()
@@ -311,7 +322,7 @@ def torch_raw_epochs(case, dtype, threads, device="cpu"):
     return train, found
 
 
-def torch_eager_epochs(case, dtype, threads, device="cpu", how="eager"):
+def torch_eager_epochs(case, dtype, threads, device="cpu", how="eager", precision="float32"):
     """PyTorch as in its tutorials: nn.Module, autograd, torch.optim.
 
     how: "eager" as it stands, "compile" with torch.compile, "graph" with an epoch's steps in one CUDA graph, or in
@@ -354,7 +365,9 @@ def torch_eager_epochs(case, dtype, threads, device="cpu", how="eager"):
         for s in begins:
             x, t = shuffled_X[s : s + case.batch], shuffled_T[s : s + case.batch]
             optimizer.zero_grad()
-            loss(predict(x), t).backward()
+            with torch_precision(device, precision):
+                error = loss(predict(x), t)
+            error.backward()
             optimizer.step()
 
     begins, replays = range(0, case.examples, case.batch), []
@@ -434,6 +447,11 @@ PEERS = {
     "numpy": numpy_epochs,
     "sklearn": sklearn_epochs,
 }
+IN_BF16 = {
+    "fastmlp-bf16": functools.partial(fastmlp_epochs, precision="bf16"),
+    "torch-bf16": functools.partial(torch_raw_epochs, precision="bf16"),
+    "torch-eager-bf16": functools.partial(torch_eager_epochs, precision="bf16"),
+}
 ON_GPU = {
     "fastmlp-cuda": functools.partial(fastmlp_epochs, device="cuda"),
     "jax-cuda": functools.partial(jax_epochs, device="cuda"),
@@ -468,7 +486,7 @@ def seconds_per_epoch(train, samples, seconds=0.2):
 
 def main():
     parser = argparse.ArgumentParser(description="Time the epochs of one peer on one case.")
-    parser.add_argument("peer", choices=PEERS)
+    parser.add_argument("peer", choices=PEERS | IN_BF16)
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
@@ -476,9 +494,9 @@ def main():
     args = parser.parse_args()
     confine(args.threads)
     try:
-        train, _ = PEERS[args.peer](CASES[args.case], args.dtype, args.threads)
+        train, _ = (PEERS | IN_BF16)[args.peer](CASES[args.case], args.dtype, args.threads)
     except ImportError as error:
-        if args.peer == "fastmlp":
+        if getattr(error, "name", None) == "fastmlp":
             raise
         print(json.dumps({"absent": str(error)}))
         return

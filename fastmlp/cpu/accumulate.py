@@ -2,8 +2,8 @@
 
 from fastmlp.codes import ADAM, DESCENT, NESTEROV, STORE
 from fastmlp.cpu.compiling import kernel
-from fastmlp.cpu.factors import copy_weights, open_factors
 from fastmlp.cpu.layout import LAYER, LOOK, MEASURE, STEP, SUM
+from fastmlp.cpu.operands import copy_weights, open_operands
 from fastmlp.cpu.vector import (
     broadcast,
     lane_sum,
@@ -44,7 +44,7 @@ PREFETCH_EXAMPLES = 64
 @kernel
 def accumulate(steps, A, F, share, shares):
     """One pass over a share of the weights: step.phase says what it does (see sum_panel, update_panel, all_finite),
-    step.bottom and step.top to which layers. F is of the factors' kind.
+    step.bottom and step.top to which layers. F is of the operands' kind.
 
     The tiles of each layer, in order, are dealt to the shares in equal parts by cost: the same tiles to the same
     share in every minibatch, so that what a thread reads stays in its cache. A tile, its row of the bias and its slots
@@ -85,13 +85,13 @@ def sum_panel(zero, zero_row, layer, p, first, last, step, A, F, share):
     """U_ij += sum_r a_i delta_j, V_j += sum_r delta_j (eq. 10-11) for the tiles first <= tile < last of panel p of W
     and, with tile 0, the panel's row of b, over the chunk's examples r.
 
-    Reads activations and deltas as factors, for V the deltas themselves, (examples, n) in panels. After a minibatch's last chunk W and b are
-    updated (eq. 12-13) while the tile of U is in the L1 cache; before it, and where U is wanted whole or summed with
+    Reads activations and deltas as operands, for V the deltas themselves, (examples, n) in panels. After a minibatch's
+    last chunk W and b are updated (eq. 12-13) while the tile of U is in the L1 cache; before it, and where U is wanted whole or summed with
     that of other machines, the sums go to work.gradients. Loop order: the panel of delta stays in L1 or L2 while the
     columns of a stream by.
     """
     examples = step.examples
-    work, factors = open_work(step, A), open_factors(step, F, examples)
+    work, operands = open_work(step, A), open_operands(step, F, examples)
     D = work.deltas
     P, K = panel_width(A), word_numbers(F)
     height, vectors = tile_rows(zero), tile_vectors(zero)
@@ -117,7 +117,7 @@ def sum_panel(zero, zero_row, layer, p, first, last, step, A, F, share):
             prefetch_tile(layer, p, vectors, i, step, A, F)
         acc = zero
         for r in range((examples + K - 1) // K):
-            acc = outer_product(acc, factors.a_pairs, a + r * P, 1, factors.d_pairs, d // K + r * P)
+            acc = outer_product(acc, operands.a_pairs, a + r * P, 1, operands.d_pairs, d // K + r * P)
         if not step.first_chunk:
             acc = plus_tile(acc, work.gradients, w)
         store_tile(acc, U, w if keep else u)
@@ -152,8 +152,8 @@ def update_panel(layer, p, vectors, first, last, step, A, F):
 
 @kernel
 def prefetch_tile(layer, p, vectors, i, step, A, F):
-    """Ask for what the update of the tile of W at row i of panel p needs: it, its moments, its factors' places."""
-    work, factors = open_work(step, A), open_factors(step, F, step.examples)
+    """Ask for what the update of the tile of W at row i of panel p needs: it, its moments, its operands' places."""
+    work, operands = open_work(step, A), open_operands(step, F, step.examples)
     P, V, K = panel_width(A), lanes(A), word_numbers(F)
     w = layer.weights + (p * layer.rows + i) * P
     for r in range(w, w + tile_rows(wide_tile(A)) * P, P):
@@ -165,11 +165,11 @@ def prefetch_tile(layer, p, vectors, i, step, A, F):
                     prefetch(work.second, r + v * V)
     if K > 1:
         for r in range(w // K, (w + tile_rows(wide_tile(A)) * P) // K, V):
-            prefetch(factors.weights, r)
+            prefetch(operands.weights, r)
     if layer.transposed >= 0:
         t = (layer.transposed + (i // P * layer.columns + p * P) * P) // K + i % P
         for j in range(t, t + vectors * V * P // K, P):
-            prefetch(factors.transposed, j)
+            prefetch(operands.transposed, j)
 
 
 @kernel
@@ -180,7 +180,7 @@ def update_bias(layer, p, vectors, step, A, U, u):
 
 @kernel
 def update_tile(layer, p, vectors, tile, step, A, F, U, u):
-    """Eq. 12 for a tile of panel p of W, with U at U[u]; copies it into the factors that eq. 7 and 9 read."""
+    """Eq. 12 for a tile of panel p of W, with U at U[u]; copies it into the operands that eq. 7 and 9 read."""
     work = open_work(step, A)
     P = panel_width(A)
     height = tile_rows(wide_tile(A))
@@ -189,7 +189,7 @@ def update_tile(layer, p, vectors, tile, step, A, F, U, u):
     slot = layer.tile + p * (layer.rows // height + 1) + tile
     rows = min(height, layer.n_in - i)
     work.squares[slot] += update(step, A, w, U, u, vectors, rows, step.penalty, step.decay)
-    copy_weights(layer, open_factors(step, F, step.examples), work.parameters, w, i, p)
+    copy_weights(layer, open_operands(step, F, step.examples), work.parameters, w, i, p)
 
 
 @kernel

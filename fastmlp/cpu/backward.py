@@ -5,8 +5,8 @@ import math
 from fastmlp.codes import ABSOLUTE_ERROR, HUBER, LOG_LOSS, POISSON, SOFTMAX, SUPPLIED_LOSS
 from fastmlp.cpu.activation import activate, keep_slopes, multiply_derivative
 from fastmlp.cpu.compiling import kernel
-from fastmlp.cpu.factors import round_panel
 from fastmlp.cpu.forward import SUM_PANELS
+from fastmlp.cpu.operands import round_panel
 from fastmlp.cpu.vector import (
     address,
     broadcast,
@@ -142,26 +142,26 @@ def softmax_delta(layer, step, A, D, work, r, rows):
 
 
 @kernel
-def backward(layer, below, factors, A, D, S, begin, end, unscale):
+def backward(layer, below, operands, A, D, S, begin, end, unscale):
     """delta_i = (sum_j W_ji delta_j) f'(z_i) (eq. 9) for the examples begin <= r < end, whole tiles of them.
 
     layer is W's, `below` the one whose delta is sought. D holds delta_j at layer.a_out, (rows, n_out) in panels;
-    delta_i is written at below.a_out, (rows, n_in) in panels, and as a factor. Reads A, the slopes S of a supplied f,
-    and the factors delta_j and W transposed, (n_out, n_in) in panels.
+    delta_i is written at below.a_out, (rows, n_in) in panels, and as an operand. Reads A, the slopes S of a supplied f,
+    and the operands delta_j and W transposed, (n_out, n_in) in panels.
     The caller owns the rows begin..end, and no one else writes them.
     """
     P, V = panel_width(A), lanes(A)
     for p in range(layer.in_panels):
         if layer.n_in - p * P <= V:
-            backward_panel(narrow_tile(A), layer, below.activation, p, factors, A, D, S, begin, end, unscale)
+            backward_panel(narrow_tile(A), layer, below.activation, p, operands, A, D, S, begin, end, unscale)
         else:
-            backward_panel(wide_tile(A), layer, below.activation, p, factors, A, D, S, begin, end, unscale)
+            backward_panel(wide_tile(A), layer, below.activation, p, operands, A, D, S, begin, end, unscale)
 
 
 @kernel
-def backward_panel(zero, layer, activation, p, factors, A, D, S, begin, end, unscale):
+def backward_panel(zero, layer, activation, p, operands, A, D, S, begin, end, unscale):
     """Eq. 9 for the sources i of panel p; the loops are forward_panel's."""
-    P, K = panel_width(A), word_numbers(factors.transposed)
+    P, K = panel_width(A), word_numbers(operands.transposed)
     W = (layer.transposed + p * layer.columns * P) // K
     block = SUM_PANELS * P * K
     for first in range(0, layer.n_out, block):
@@ -172,11 +172,11 @@ def backward_panel(zero, layer, activation, p, factors, A, D, S, begin, end, uns
             for q in range(first // P, (last + P - 1) // P):
                 d = (layer.a_out + q * layer.stride + r * P - q * P) // K
                 for j in range(q * P // K, (min(q * P + P, last) + K - 1) // K):
-                    acc = outer_product(acc, factors.d_rows, d + j, P // K, factors.transposed, W + j * P)
+                    acc = outer_product(acc, operands.d_rows, d + j, P // K, operands.transposed, W + j * P)
             if first > 0:
                 acc = plus_tile(acc, D, delta)
             store_tile(acc, D, delta)
     deltas = layer.a_in + p * layer.stride + begin * P
     multiply_derivative(activation, A, D, S, deltas, tile_vectors(zero), end - begin, unscale)
     place, columns = layer.a_in + p * layer.stride, layer.n_in - p * P
-    round_panel(D, factors.d_rows, factors.d_pairs, factors.examples, place, columns, begin, end)
+    round_panel(D, operands.d_rows, operands.d_pairs, operands.examples, place, columns, begin, end)

@@ -16,7 +16,6 @@ from fastmlp.cpu.accumulate import accumulate
 from fastmlp.cpu.activation import drop
 from fastmlp.cpu.backward import backward, output_delta
 from fastmlp.cpu.compiling import kernel, once
-from fastmlp.cpu.factors import open_factors, round_matrix
 from fastmlp.cpu.forward import forward
 from fastmlp.cpu.layout import (
     CHUNK_ROWS,
@@ -29,6 +28,7 @@ from fastmlp.cpu.layout import (
     SUM,
     TILE_ROWS,
 )
+from fastmlp.cpu.operands import open_operands, round_matrix
 from fastmlp.cpu.team import dismiss, help_along, is_leader, lead
 from fastmlp.cpu.vector import (
     PAIR,
@@ -57,11 +57,11 @@ def pass_examples(steps, A, F, share, shares):
     """Gather, forward (eq. 7), the output's delta (eq. 8) and backward (eq. 9) for a share of the chunk's examples.
 
     With step.top below the output only eq. 9 is left; it ends at the delta that layer step.bottom's U needs. Shares are
-    whole tiles of rows; no share reads or writes another's rows, and every row's sums are its own. F is of the factors'
-    kind.
+    whole tiles of rows; no share reads or writes another's rows, and every row's sums are its own. F is of the kind of
+    the operands.
     """
     step = record_at(steps, 0, STEP)
-    work, factors = open_work(step, A), open_factors(step, F, step.examples)
+    work, operands = open_work(step, A), open_operands(step, F, step.examples)
     D = work.deltas
     height = tile_rows(wide_tile(A))
     tiles = (step.examples + height - 1) // height
@@ -70,25 +70,25 @@ def pass_examples(steps, A, F, share, shares):
         return
     scale = 1.0 / step.keep
     if step.top == step.n_layers:
-        pass_forward(step, work, factors, A, begin, end, scale)
+        pass_forward(step, work, operands, A, begin, end, scale)
     if step.rule == EVALUATE:
         return
     for l in range(min(step.top, step.n_layers - 1), step.bottom, -1):
         layer, below = record_at(step.layers, l, LAYER), record_at(step.layers, l - 1, LAYER)
-        backward(layer, below, factors, A, D, work.slopes, begin, end, step.keep)
+        backward(layer, below, operands, A, D, work.slopes, begin, end, step.keep)
         if step.threshold > 0:
             drop(step, below, D, dropout_key(step, l - 1), scale, begin, end)
-            round_layer(below, D, factors.d_rows, factors.d_pairs, factors, begin, end)
+            round_layer(below, D, operands.d_rows, operands.d_pairs, operands, begin, end)
 
 
 @kernel
-def round_layer(layer, A, rows, pairs, factors, begin, end):
-    """What a layer puts out, or its delta, in A, into factors."""
-    round_matrix(A, rows, pairs, factors.examples, layer.a_out, layer.n_out, layer.stride, begin, end)
+def round_layer(layer, A, rows, pairs, operands, begin, end):
+    """What a layer puts out, or its delta, in A, into operands."""
+    round_matrix(A, rows, pairs, operands.examples, layer.a_out, layer.n_out, layer.stride, begin, end)
 
 
 @kernel
-def pass_forward(step, work, factors, A, begin, end, scale):
+def pass_forward(step, work, operands, A, begin, end, scale):
     """Gather, forward (eq. 7) and the output's delta (eq. 8) for the chunk's examples begin <= r < end, whole tiles."""
     D = work.deltas
     P = panel_width(A)
@@ -110,14 +110,14 @@ def pass_forward(step, work, factors, A, begin, end, scale):
             if not (x_sum == 0.0 and t_sum == 0.0):
                 work.not_finite[r // height] = 1
     inputs = bottom.a_in, bottom.n_in, bottom.stride
-    round_matrix(A, factors.a_rows, factors.a_pairs, factors.examples, *inputs, begin, end)
+    round_matrix(A, operands.a_rows, operands.a_pairs, operands.examples, *inputs, begin, end)
     for l in range(step.n_layers):
         layer = record_at(step.layers, l, LAYER)
         activation = layer.activation if layer.hidden else IDENTITY
-        forward(layer, activation, work.parameters, factors, A, work.slopes, begin, end)
+        forward(layer, activation, work.parameters, operands, A, work.slopes, begin, end)
         if layer.hidden and step.threshold > 0:
             drop(step, layer, A, dropout_key(step, l), scale, begin, end)
-            round_layer(layer, A, factors.a_rows, factors.a_pairs, factors, begin, end)
+            round_layer(layer, A, operands.a_rows, operands.a_pairs, operands, begin, end)
     share_of_mean = step.scale * step.examples_in_batch
     for r in range(begin, end, height):
         loss = output_delta(top, step, A, D, work, r, height)
@@ -125,7 +125,7 @@ def pass_forward(step, work, factors, A, begin, end, scale):
             for i in range(r, min(r + height, begin + count)):
                 loss += numbers_at(step.loss_offsets, FLOAT64)[example_at(step, step.begin + i)] * work.row_weights[i]
         work.losses[r // height] += loss * share_of_mean
-    round_layer(top, D, factors.d_rows, factors.d_pairs, factors, begin, end)
+    round_layer(top, D, operands.d_rows, operands.d_pairs, operands, begin, end)
 
 
 @kernel
@@ -170,22 +170,22 @@ def example_at(step, n):
 
 
 def examples_pass(steps, A, share, shares):
-    """`pass_examples` with the network's own numbers as factors."""
+    """`pass_examples` with the network's own numbers as operands."""
     pass_examples(steps, A, A, share, shares)
 
 
 def weights_pass(steps, A, share, shares):
-    """`accumulate` with the network's own numbers as factors."""
+    """`accumulate` with the network's own numbers as operands."""
     accumulate(steps, A, A, share, shares)
 
 
 def rounded_examples_pass(steps, A, share, shares):
-    """`pass_examples` with pairs of bfloat16 numbers as factors."""
+    """`pass_examples` with pairs of bfloat16 numbers as operands."""
     pass_examples(steps, A, numbers_at(0, PAIR), share, shares)
 
 
 def rounded_weights_pass(steps, A, share, shares):
-    """`accumulate` with pairs of bfloat16 numbers as factors."""
+    """`accumulate` with pairs of bfloat16 numbers as operands."""
     accumulate(steps, A, numbers_at(0, PAIR), share, shares)
 
 

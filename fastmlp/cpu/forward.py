@@ -2,7 +2,7 @@
 
 from fastmlp.cpu.activation import activate, keep_slopes
 from fastmlp.cpu.compiling import kernel
-from fastmlp.cpu.factors import round_panel
+from fastmlp.cpu.operands import round_panel
 from fastmlp.cpu.vector import (
     address,
     lanes,
@@ -24,30 +24,30 @@ SUM_PANELS = 4
 
 
 @kernel
-def forward(layer, activation, parameters, factors, A, S, begin, end):
+def forward(layer, activation, parameters, operands, A, S, begin, end):
     """z_j = sum_i W_ji a_i + b_j, a_j = f(z_j) (eq. 7) for the examples begin <= r < end, whole tiles of them.
 
     f is named by `activation`. A holds the layer below at layer.a_in, (rows, n_in) in panels; a is written at
     layer.a_out, (rows, n_out) in panels, and, unless S has no address, f'(z) of an f that a user has supplied to the
-    same place of S; unless the layer is the output, factors.a_rows and a_pairs take a, too. Reads parameters (b) and
-    factors. The caller owns the rows begin..end of all, and no one else writes them.
+    same place of S; unless the layer is the output, operands.a_rows and a_pairs take a, too. Reads parameters (b) and
+    operands. The caller owns the rows begin..end of all, and no one else writes them.
     """
     P, V = panel_width(A), lanes(A)
     for p in range(layer.out_panels):
         if layer.n_out - p * P <= V:
-            forward_panel(narrow_tile(A), layer, activation, p, parameters, factors, A, S, begin, end)
+            forward_panel(narrow_tile(A), layer, activation, p, parameters, operands, A, S, begin, end)
         else:
-            forward_panel(wide_tile(A), layer, activation, p, parameters, factors, A, S, begin, end)
+            forward_panel(wide_tile(A), layer, activation, p, parameters, operands, A, S, begin, end)
 
 
 @kernel
-def forward_panel(zero, layer, activation, p, parameters, factors, A, S, begin, end):
+def forward_panel(zero, layer, activation, p, parameters, operands, A, S, begin, end):
     """Eq. 7 for the destinations j of panel p.
 
     Loop order: a block of W's panel stays in L1 while the examples stream by; a tile's sums stay in registers. A step
-    of the sum over i is a word of the factors: one source, or two.
+    of the sum over i is a word of the operands: one source, or two.
     """
-    P, K = panel_width(A), word_numbers(factors.weights)
+    P, K = panel_width(A), word_numbers(operands.weights)
     W = (layer.weights + p * layer.rows * P) // K
     b = layer.biases + p * P
     block = SUM_PANELS * P * K
@@ -59,7 +59,7 @@ def forward_panel(zero, layer, activation, p, parameters, factors, A, S, begin, 
             for q in range(first // P, (last + P - 1) // P):
                 a = (layer.a_in + q * layer.stride + r * P - q * P) // K
                 for i in range(q * P // K, (min(q * P + P, last) + K - 1) // K):
-                    acc = outer_product(acc, factors.a_rows, a + i, P // K, factors.weights, W + i * P)
+                    acc = outer_product(acc, operands.a_rows, a + i, P // K, operands.weights, W + i * P)
             if first == 0:
                 acc = plus_row(acc, parameters, b)
             else:
@@ -71,4 +71,4 @@ def forward_panel(zero, layer, activation, p, parameters, factors, A, S, begin, 
     activate(layer, activation, A, a, tile_vectors(zero), end - begin)
     if layer.hidden:
         place, columns = layer.a_out + p * layer.stride, layer.n_out - p * P
-        round_panel(A, factors.a_rows, factors.a_pairs, factors.examples, place, columns, begin, end)
+        round_panel(A, operands.a_rows, operands.a_pairs, operands.examples, place, columns, begin, end)

@@ -72,8 +72,8 @@ STEP = np.dtype(
             "layers",
             "n_layers",
             "team",  # of the threads (see team.py)
-            # room for one chunk: activations, deltas, targets (rows, n) in panels; activations and deltas as factors
-            # (see factors.py); a weight for each row, zero for padding; a one for each output, zero for padding; f'(z)
+            # room for one chunk: activations, deltas, targets (rows, n) in panels; activations and deltas as operands
+            # (see operands.py); a weight for each row, zero for padding; a one for each output, zero for padding; f'(z)
             # of supplied activations, as the activations lie (0: not wanted); U and V where they are needed whole; a
             # tile a thread
             "activations",
@@ -108,7 +108,7 @@ STEP = np.dtype(
             "sample_weight",
             "loss_offsets",
             # what training changes, flat and laid out by layout(): W in panels and b; W and its transpose, in panels,
-            # as factors; the optimizer's velocity or first moment and second moment; and W and b as they were before
+            # as operands; the optimizer's velocity or first moment and second moment; and W and b as they were before
             # the epoch
             "parameters",
             "weights",
@@ -261,7 +261,7 @@ def bfloat16_bits(matrix):
 
 
 def paired(matrix):
-    """Neighbouring rows of a matrix of float32 in words of two bfloat16 numbers; one that lacks a neighbour has zero."""
+    """Neighbouring rows of a matrix in words of two bfloat16 numbers; one that lacks a neighbour has zero."""
     bits = bfloat16_bits(matrix)
     if len(bits) % 2:
         bits = np.concatenate([bits, np.zeros_like(bits[:1])])

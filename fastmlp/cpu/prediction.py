@@ -10,9 +10,9 @@ from fastmlp.cpu import compiling
 from fastmlp.cpu.activation import activate, softmax
 from fastmlp.cpu.compiling import callable_at, kernel, once
 from fastmlp.cpu.epoch import nothing_if_finite
-from fastmlp.cpu.factors import Factors, round_matrix
 from fastmlp.cpu.forward import SUM_PANELS, forward
 from fastmlp.cpu.layout import LAYER, STEP, layout, padded
+from fastmlp.cpu.operands import Operands, round_matrix
 from fastmlp.cpu.vector import (
     PAIR,
     TILE_ROWS,
@@ -56,7 +56,7 @@ def predict_share(steps, rooms, F, share, shares):
     """Gather, forward (eq. 7) and write out[r, :], or the place of its largest number, for a share of the chunks of
     step.batch_size examples.
 
-    Each share has a room of its own for a chunk, and its own rows of `out`. F is of the factors' kind.
+    Each share has a room of its own for a chunk, and its own rows of `out`. F is of the operands' kind.
     """
     step = record_at(steps, 0, STEP)
     place = share * step.room // panel_width(rooms) * row_bytes(rooms)
@@ -73,7 +73,7 @@ def predict_share(steps, rooms, F, share, shares):
         begin = chunk * step.batch_size
         count = min(step.batch_size, step.m - begin)
         rows = (count + height - 1) // height * height
-        factors = Factors(numbers_like(step.weights, F), none, a_rows, none, none, none, count)
+        operands = Operands(numbers_like(step.weights, F), none, a_rows, none, none, none, count)
         call_gather(step.x_gather, step.x_source, 0, begin, count, room, bottom.stride)
         for r in range(count):
             if not nothing_if_finite(A, bottom.a_in + r * P, bottom.in_panels, bottom.n_in, bottom.stride) == 0.0:
@@ -82,7 +82,7 @@ def predict_share(steps, rooms, F, share, shares):
         for l in range(step.n_layers):
             layer = record_at(step.layers, l, LAYER)
             activation = layer.activation if l < step.n_layers - 1 else IDENTITY
-            forward(layer, activation, parameters, factors, A, no_slopes, 0, rows)
+            forward(layer, activation, parameters, operands, A, no_slopes, 0, rows)
         finish(top, A, top.a_out, top.stride, rows)
         for r in range(count):
             if step.largest:
@@ -317,12 +317,12 @@ class PlainPrediction:
 
 
 def predict_chunks(steps, rooms, share, shares):
-    """`predict_share` with the network's own numbers as factors."""
+    """`predict_share` with the network's own numbers as operands."""
     predict_share(steps, rooms, rooms, share, shares)
 
 
 def predict_rounded_chunks(steps, rooms, share, shares):
-    """`predict_share` with pairs of bfloat16 numbers as factors."""
+    """`predict_share` with pairs of bfloat16 numbers as operands."""
     predict_share(steps, rooms, numbers_at(0, PAIR), share, shares)
 
 

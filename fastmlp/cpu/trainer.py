@@ -134,16 +134,16 @@ class Room:
         }
         self.arrays["mask"][: top["n_out"]] = 1
         numbers = {"a": "activations", "d": "deltas"}
-        factors = {f"{which}_{along}": self.arrays[numbers[which]] for which in "ad" for along in ("rows", "pairs")}
+        operands = {f"{which}_{along}": self.arrays[numbers[which]] for which in "ad" for along in ("rows", "pairs")}
         if network.precision == "bf16":
-            factors = {name: allocate(plan.activations // 2, PAIR) for name in factors}
-            self.arrays |= factors
+            operands = {name: allocate(plan.activations // 2, PAIR) for name in operands}
+            self.arrays |= operands
         self._parameters, self._allocate = plan.parameters, allocate
         if not (isinstance(network.activation, str) and isinstance(network.output, str)):
             self.arrays["slopes"] = allocate(plan.activations, dtype)
         examples, weights = compiled_passes(dtype, network.precision)
         self.step = make_step(
-            **self.arrays | factors,
+            **self.arrays | operands,
             examples_pass=examples.address,
             weights_pass=weights.address,
             n_layers=len(plan.layers),
@@ -195,7 +195,7 @@ class Trainer(TrainerBase):
             "second": aligned(0, dtype),
         }
         self.rounded = self.precision == "bf16"
-        if self.rounded:  # W and its transpose as factors
+        if self.rounded:  # W and its transpose as operands
             self.model["weights"] = aligned(plan.parameters // 2, PAIR)
             self.model["transposed"] = aligned(plan.transposed // 2, PAIR)
         self.loss_functions = 0, 0
@@ -211,13 +211,13 @@ class Trainer(TrainerBase):
     def set_parameters(self, weights: Arrays, biases: Arrays, training: bool = True) -> None:
         """Take over weights[l] (n_in, n_out) and biases[l] (n_out,); prediction alone needs no transposed copy."""
         self._write(self.model["parameters"], weights, biases)
-        self._write_factors(weights, training)
+        self._write_operands(weights, training)
 
     def parameters(self) -> tuple[Arrays, Arrays]:
         """Copies of the weights and biases."""
         return self._read(self.model["parameters"])
 
-    def weights_factor(self) -> np.ndarray:
+    def weights_operand(self) -> np.ndarray:
         """W as eq. 7 multiplies it."""
         return self.model["weights" if self.rounded else "parameters"]
 
@@ -272,7 +272,7 @@ class Trainer(TrainerBase):
     def go_back(self) -> None:
         """Return to the remembered weights and biases."""
         self.model["parameters"][...] = self._remembered
-        self._write_factors(self.parameters()[0])
+        self._write_operands(self.parameters()[0])
 
     def nbytes(self, batch_size: int) -> int:
         """Bytes of the arrays that training with such minibatches takes, X, T and their order aside."""
@@ -295,7 +295,7 @@ class Trainer(TrainerBase):
             biases.append(flat[layer["biases"] : layer["biases"] + layer["n_out"]].copy())
         return weights, biases
 
-    def _write_factors(self, weights: Arrays, transposed: bool = True) -> None:
+    def _write_operands(self, weights: Arrays, transposed: bool = True) -> None:
         for layer, W in zip(self.layers, weights, strict=True):
             if self.rounded:
                 to_panels(paired(W), self.model["weights"], layer["weights"] // 2, layer["rows"] // 2)
@@ -385,7 +385,7 @@ class Trainer(TrainerBase):
             layers=plan.layers,
             n_layers=layers,
             parameters=self.model["parameters"],
-            weights=self.weights_factor(),
+            weights=self.weights_operand(),
             activations=activations,
             a_rows=a_rows,
             not_finite=not_finite,
@@ -516,7 +516,7 @@ class Epochs(EpochsBase):
         self._model = trainer.model.copy()  # set_moments may give the trainer others
         self.step = make_step(
             None,
-            **{"weights": trainer.weights_factor(), **trainer.model},
+            **{"weights": trainer.weights_operand(), **trainer.model},
             remembered=trainer.remembered() if settings.get("remember") else 0,
             n_parameters=trainer.model["parameters"].size,
             parameter_words=trainer.model["parameters"].nbytes // 8,

@@ -3,7 +3,7 @@
 A *vector* holds LANES consecutive numbers of an array in one register and takes part in +, -, *, /, comparisons and
 the primitives of `fastmlp.formulas`, lane by lane. A *tile* holds a block of sums, TILE_ROWS rows of one vector
 ("narrow") or of TILE_VECTORS vectors ("wide"), in registers: `acc = outer_product(acc, ...)` in a plain loop over k
-is a matrix product at the speed of the chip's multiply-add units. Where the factors are pairs of bfloat16 numbers,
+is a matrix product at the speed of the chip's multiply-add units. Where the operands are pairs of bfloat16 numbers,
 each k of `outer_product` is two. Memory is flat: an "array" here is a pointer to numbers (numbers_at), and all indices
 are in elements of it.
 
@@ -686,7 +686,7 @@ def _add_product(builder, vector, a, b, total):
 
 @intrinsic
 def outer_product(context, acc, A, a, stride, B, b):
-    """acc[i, j] + A[a + i * stride] * B[b + j]: one k of a matrix product, or two where the words of A and B are pairs."""
+    """acc[i, j] + A[a + i * stride] * B[b + j]: a k of a matrix product; two of pairs."""
 
     def generate(context, builder, signature, args):
         acc_value, A_value, a_value, stride_value, B_value, b_value = args
@@ -710,7 +710,7 @@ def outer_product(context, acc, A, a, stride, B, b):
 
 @intrinsic
 def word_numbers(context, F):
-    """The numbers in a word of factors: 2 where they are pairs, else 1; a constant to the compiler."""
+    """The numbers in a word of operands: 2 where they are pairs, else 1; a constant to the compiler."""
     count = 2 if F.dtype is types.uint32 else 1
     return types.intp(F), lambda context, builder, signature, args: context.get_constant(types.intp, count)
 
@@ -747,7 +747,7 @@ def _paired(of_rows):
     return pair
 
 
-# A tile as factors like F have it: itself, or rounded to pairs of neighbours in the same column, or in the same row.
+# A tile as operands like F have it: itself, or rounded to pairs of neighbours in the same column, or in the same row.
 paired_rows = _paired(of_rows=True)
 paired_columns = _paired(of_rows=False)
 

@@ -27,8 +27,8 @@ from fastmlp.cpu.vector import (
 )
 
 
-class Factors(NamedTuple):
-    """The factors that a step names by address; the network's own arrays where they are not rounded."""
+class Operands(NamedTuple):
+    """The operands that a step names by address; the network's own arrays where they are not rounded."""
 
     weights: np.ndarray  # W, paired along its sources i
     transposed: np.ndarray  # W transposed, paired along the destinations j
@@ -40,9 +40,9 @@ class Factors(NamedTuple):
 
 
 @kernel
-def open_factors(step, F, examples):
-    """The factors of a step, of F's kind, for so many examples."""
-    return Factors(
+def open_operands(step, F, examples):
+    """The operands of a step, of F's kind, for so many examples."""
+    return Operands(
         numbers_like(step.weights, F),
         numbers_like(step.transposed, F),
         numbers_like(step.a_rows, F),
@@ -55,8 +55,8 @@ def open_factors(step, F, examples):
 
 @kernel
 def round_panel(A, rows, pairs, examples, place, columns, begin, end):
-    """The rows begin <= r < end, whole tiles, of a panel of A at `place` into the factors `rows` and `pairs`, which may
-    have no address; nothing where these are A's own numbers.
+    """Rows begin <= r < end, whole tiles, of a panel of A at `place` into the operands `rows` and `pairs`, which may have
+    no address; nothing where these are A's own numbers.
 
     `columns` of the panel and those before the row `examples` are numbers of the network; what fills up a pair beside
     them counts nothing, whatever it was.
@@ -87,12 +87,12 @@ def round_matrix(A, rows, pairs, examples, place, columns, stride, begin, end):
 
 
 @kernel
-def copy_weights(layer, factors, parameters, w, i, p):
-    """The tile of W at row i of panel p, which lies at parameters[w], into the factors of eq. 7 and eq. 9."""
-    P, K = panel_width(parameters), word_numbers(factors.weights)
+def copy_weights(layer, operands, parameters, w, i, p):
+    """The tile of W at row i of panel p, which lies at parameters[w], into the operands of eq. 7 and eq. 9."""
+    P, K = panel_width(parameters), word_numbers(operands.weights)
     tile = load_tile(wide_tile(parameters), parameters, w)
     if K > 1:
-        store_tile(paired_rows(factors.weights, tile), factors.weights, w // K)
+        store_tile(paired_rows(operands.weights, tile), operands.weights, w // K)
     if layer.transposed >= 0:
         t = (layer.transposed + (i // P * layer.columns + p * P) * P) // K + i % P
-        store_transposed(paired_columns(factors.transposed, tile), factors.transposed, t)
+        store_transposed(paired_columns(operands.transposed, tile), operands.transposed, t)
