@@ -261,4 +261,4 @@ def _peak(network: Network) -> tuple[float | None, int]:
         return None, threads
     from fastmlp.cpu.peak import peak
 
-    return peak(network.dtype, threads), threads
+    return peak(network.dtype, threads, network.precision), threads

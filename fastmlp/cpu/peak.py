@@ -6,11 +6,14 @@ import numpy as np
 from numba import from_dtype, types
 
 from fastmlp.cpu import compiling
-from fastmlp.cpu.compiling import callable_at, once
+from fastmlp.cpu.compiling import callable_at, kernel, once
 from fastmlp.cpu.layout import aligned
 from fastmlp.cpu.team import run_shares
 from fastmlp.cpu.vector import (
+    PAIR,
     TILE_ROWS,
+    address,
+    numbers_at,
     outer_product,
     panel_of,
     panel_width,
@@ -24,40 +27,52 @@ ROUNDS = 12000  # so many that starting threads does not show
 TRIES = 7
 
 
-def multiply_tiles(rounds, A, share, shares):
+@kernel
+def multiply(rounds, A, F, share):
     """So many products of a tile's rows (TILE_ROWS, TERMS) and of TERMS rows of a panel, each added to the same sums.
 
-    A holds for each share both factors and room for a tile of sums, which are zeros.
+    A holds for each share both factors and room for a tile of sums, which are zeros; F is A, or A as pairs.
     """
     P, height = panel_width(A), tile_rows(wide_tile(A))
     begin = share * (TERMS * (height + P) + height * P)
     acc = wide_tile(A)
     for _ in range(rounds):
         for k in range(TERMS):
-            acc = outer_product(acc, A, begin + k, TERMS, A, begin + TERMS * height + k * P)
+            acc = outer_product(acc, F, begin + k, TERMS, F, begin + TERMS * height + k * P)
     store_tile(acc, A, begin + TERMS * (height + P))
 
 
+def multiply_tiles(rounds, A, share, shares):
+    """`multiply` with A's own numbers."""
+    multiply(rounds, A, A, share)
+
+
+def multiply_rounded_tiles(rounds, A, share, shares):
+    """`multiply` with pairs of bfloat16 numbers."""
+    multiply(rounds, A, numbers_at(address(A, 0), PAIR), share)
+
+
 @once
-def compiled_products(real):
-    """The products, compiled for a dtype."""
+def compiled_products(real, precision):
+    """The products, compiled for a dtype and a precision."""
     word = types.intp
     signature = types.void(word, types.CPointer(from_dtype(real)), word, word)
-    return compiling.pointer(signature, multiply_tiles)
+    return compiling.pointer(signature, multiply_rounded_tiles if precision == "bf16" else multiply_tiles)
 
 
-def peak(dtype, threads):
+def peak(dtype, threads, precision="float32"):
     """Operations a second, multiplications and additions, of so many threads at once: the best of some tries."""
     dtype = np.dtype(dtype)
     P = panel_of(dtype)
-    address = compiled_products(dtype).address
+    function = compiled_products(dtype, precision).address
     A = aligned(threads * (TERMS * (TILE_ROWS + P) + TILE_ROWS * P), dtype)
     best = np.inf
     for _ in range(TRIES):
         start = time.perf_counter()
         if threads == 1:
-            callable_at(address, 4)(ROUNDS, A.ctypes.data, 0, 1)
+            callable_at(function, 4)(ROUNDS, A.ctypes.data, 0, 1)
         else:
-            run_shares(address, ROUNDS, A.ctypes.data, threads)
+            run_shares(function, ROUNDS, A.ctypes.data, threads)
         best = min(best, time.perf_counter() - start)
-    return 2.0 * TILE_ROWS * P * TERMS * ROUNDS * threads / best
+    numbers = 2 if precision == "bf16" else 1  # in a word
+    return 2.0 * numbers * TILE_ROWS * P * TERMS * ROUNDS * threads / best
