@@ -185,15 +185,27 @@ def resolve(device: str, precision: str = "float32", dtype: Any = "float32") -> 
         problem = cuda_problem()
         if problem is not None:
             raise ValueError(f"device is 'cuda' and {problem.message}; 'cpu' and 'auto' are allowed")
-        found = "cuda"
-    else:
-        found = "cpu"
-    reason = precision_problem(precision, found)
-    if reason is not None and device == "auto" and cuda_problem() is None:
-        found, reason = "cuda", precision_problem(precision, "cuda")
+    found, reason = _begins_on(device, precision)
     if reason is not None:
         raise ValueError(f"precision is {precision!r} and {reason}; 'float32' is allowed everywhere")
     return found
+
+
+def _begins_on(device: str, precision: str) -> tuple[str, str | None]:
+    """The device to begin on, and why it does not multiply in the precision."""
+    reason = precision_problem(precision, "cpu")
+    if device == "cuda" or (device == "auto" and reason is not None and cuda_problem() is None):
+        return "cuda", precision_problem(precision, "cuda")
+    return "cpu", reason
+
+
+def kept_precision(precision: str, device: str, stacklevel: int) -> str:
+    """The precision of a network that comes from elsewhere; float32, with a warning, if it cannot be had here."""
+    _, reason = _begins_on(device, precision)
+    if reason is None:
+        return precision
+    warnings.warn(f"a network in {precision} goes on in float32: {reason}", RuntimeWarning, stacklevel + 1)
+    return "float32"
 
 
 def trainer_class(device: str) -> Any:

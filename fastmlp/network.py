@@ -325,7 +325,7 @@ class Network:
         self._optimizer = None
 
     def __repr__(self) -> str:
-        defaults = {"l2": 0.0, "init": "small", "dtype": "float32", "dropout": 0.0}
+        defaults = {"l2": 0.0, "init": "small", "dtype": "float32", "precision": "float32", "dropout": 0.0}
         names = ["activation", "output", "loss", *(n for n, value in defaults.items() if getattr(self, n) != value)]
         return f"Network({', '.join([str(list(self._sizes)), *(f'{n}={getattr(self, n)!r}' for n in names)])})"
 
@@ -349,6 +349,7 @@ class Network:
                 message = f"a network of a GPU goes on on the CPU: {problem.message}"
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
             self._device = "cpu"
+        self._precision = devices.kept_precision(self._precision, self._device, stacklevel=2)
         self._trainer = self._make_trainer(self._device)
         self._trainer.set_parameters(*parameters)
         self._trainer.set_moments(moments)

@@ -345,7 +345,9 @@ def _unpack_network(values: Values, arrays: Arrays, pieces: Values) -> Network:
     if problem is not None:
         warnings.warn(f"a network of a GPU goes on on the CPU: {problem.message}", RuntimeWarning, stacklevel=4)
         device = "cpu"
-    network = Network(**{name: values[name] for name in NETWORK_SETTINGS}, device=device, random_state=0)
+    settings = {name: values[name] for name in NETWORK_SETTINGS}
+    settings["precision"] = devices.kept_precision(settings["precision"], device, stacklevel=4)
+    network = Network(**settings, device=device, random_state=0)
     named, optimizer = values["state"]["optimizer"], None
     if named is not None and FUNCTION not in named.values():
         allowed = ("GradientDescent", "SGD", "Adam", "LBFGS")

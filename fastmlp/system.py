@@ -59,7 +59,7 @@ def show_versions() -> None:
     print(f"compiled kernels in {compiling.cache_folder() or 'memory only: no writable folder found'}")
 
 
-def warmup(dtypes: tuple[str, ...] = ("float32", "float64")) -> None:
+def warmup(dtypes: tuple[str, ...] = ("float32", "float64"), precisions: tuple[str, ...] = ("float32",)) -> None:
     """Compile the kernels, or load them from disk, so that no later call waits for it.
 
     X and T of other dtypes than the network's, sparse matrices and integer labels other than int64 each have a small
@@ -69,13 +69,21 @@ def warmup(dtypes: tuple[str, ...] = ("float32", "float64")) -> None:
     ----------
     dtypes : tuple of str, default=("float32", "float64")
         Of the networks that are to be trained.
+    precisions : tuple of str, default=("float32",)
+        Of those of dtype float32; "bf16" where the processor has it.
+
+    Raises
+    ------
+    ValueError
+        When there is no such dtype, or the processor does not multiply in a precision.
     """
     from fastmlp.network import Network
     from fastmlp.optimizers import SGD
 
-    for dtype in dtypes:
+    for dtype, precision in [(d, p) for d in dtypes for p in (precisions if d == "float32" else ("float32",))]:
         X = np.zeros((40000, 4), dtype)  # enough rows for more than one thread
-        network = Network([4, 3, 2], output="softmax", loss="log_loss", dtype=dtype, random_state=0)
+        settings = {"dtype": dtype, "precision": precision, "random_state": 0}
+        network = Network([4, 3, 2], output="softmax", loss="log_loss", **settings)
         for T in (np.zeros(300, np.int64), np.eye(2, dtype=dtype)[[0] * 300]):
             network.train(X[:300], T, optimizer=SGD(0.1), epochs=1)
         network.forward(X)

@@ -20,7 +20,7 @@ from fastmlp.cpu.gather import Source
 from fastmlp.cpu.layout import CHUNK_ROWS
 from fastmlp.cpu.prediction import PlainPrediction
 from fastmlp.cpu.trainer import Trainer, callable_at
-from fastmlp.cpu.vector import TILE_ROWS, lanes_of, panel_of
+from fastmlp.cpu.vector import HAS_BF16, TILE_ROWS, lanes_of, panel_of
 
 PAGES = pytest.mark.skipif(sys.platform == "win32", reason="mprotect is POSIX's")
 SGD, Adam = fastmlp.SGD, fastmlp.Adam
@@ -171,6 +171,21 @@ def grid_of_kinds(dtype, pages):
                 compare(lambda: network([columns, 3, 3], **settings), kind, T, 5, pages, gathered)  # noqa: B023
 
 
+def grid_of_pairs(dtype, pages):
+    """Factors in pairs of bfloat16 numbers, beside the float32 ones."""
+    if dtype != "float32" or not HAS_BF16:
+        return
+    settings = {"activation": "tanh", "l2": 0.1, "precision": "bf16"}
+    for sizes in widths(dtype):
+        for m, batch_size in ROWS:
+            compare(lambda: network(sizes, **settings), *data(network(sizes), m), batch_size, pages)  # noqa: B023
+    P, V = panel_of(dtype), lanes_of(dtype)
+    settings = {"output": "softmax", "loss": "log_loss", "dropout": 0.3, "precision": "bf16"}
+    for m, batch_size in CHUNKS:
+        make = lambda: network([4 * P + 1, V + 1, 2 * P + 1], **settings)  # noqa: E731
+        compare(make, *data(make(), m), batch_size, pages)
+
+
 def grid_of_estimators(dtype, pages):
     """What the estimators alone ask of the kernels: their losses, an order that is given, offsets of the losses."""
     r, P, m = np.random.default_rng(0), panel_of(dtype), CHUNK_ROWS + TILE_ROWS + 1
@@ -231,7 +246,15 @@ def grid_of_streams(dtype, pages):
             compare(lambda: network(sizes, **settings), x, t, batch_size, pages, streamed)  # noqa: B023
 
 
-GRIDS = [grid_of_shapes, grid_of_chunks, grid_of_functions, grid_of_kinds, grid_of_estimators, grid_of_streams]
+GRIDS = [
+    grid_of_shapes,
+    grid_of_chunks,
+    grid_of_functions,
+    grid_of_kinds,
+    grid_of_pairs,
+    grid_of_estimators,
+    grid_of_streams,
+]
 
 
 @pytest.fixture

@@ -86,9 +86,9 @@ def sum_panel(zero, zero_row, layer, p, first, last, step, A, F, share):
     and, with tile 0, the panel's row of b, over the chunk's examples r.
 
     Reads activations and deltas as operands, for V the deltas themselves, (examples, n) in panels. After a minibatch's
-    last chunk W and b are updated (eq. 12-13) while the tile of U is in the L1 cache; before it, and where U is wanted whole or summed with
-    that of other machines, the sums go to work.gradients. Loop order: the panel of delta stays in L1 or L2 while the
-    columns of a stream by.
+    last chunk W and b are updated (eq. 12-13) while the tile of U is in the L1 cache; before it, and where U is wanted
+    whole or summed with that of other machines, the sums go to work.gradients. Loop order: the panel of delta stays in
+    L1 or L2 while the columns of a stream by.
     """
     examples = step.examples
     work, operands = open_work(step, A), open_operands(step, F, examples)

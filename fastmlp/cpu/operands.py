@@ -55,8 +55,9 @@ def open_operands(step, F, examples):
 
 @kernel
 def round_panel(A, rows, pairs, examples, place, columns, begin, end):
-    """Rows begin <= r < end, whole tiles, of a panel of A at `place` into the operands `rows` and `pairs`, which may have
-    no address; nothing where these are A's own numbers.
+    """Rows begin <= r < end, whole tiles, of a panel of A at `place` into the operands `rows` and `pairs`.
+
+    There is nothing to do where these are A's own numbers; `pairs` may have no address.
 
     `columns` of the panel and those before the row `examples` are numbers of the network; what fills up a pair beside
     them counts nothing, whatever it was.
