@@ -6,6 +6,7 @@ import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -82,7 +83,7 @@ def warmup(dtypes: tuple[str, ...] = ("float32", "float64"), precisions: tuple[s
 
     for dtype, precision in [(d, p) for d in dtypes for p in (precisions if d == "float32" else ("float32",))]:
         X = np.zeros((40000, 4), dtype)  # enough rows for more than one thread
-        settings = {"dtype": dtype, "precision": precision, "random_state": 0}
+        settings: dict[str, Any] = {"dtype": dtype, "precision": precision, "random_state": 0}
         network = Network([4, 3, 2], output="softmax", loss="log_loss", **settings)
         for T in (np.zeros(300, np.int64), np.eye(2, dtype=dtype)[[0] * 300]):
             network.train(X[:300], T, optimizer=SGD(0.1), epochs=1)
