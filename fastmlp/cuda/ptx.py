@@ -1,12 +1,15 @@
 """What CUDA Python has no word for, as intrinsics: the only file with assembly and LLVM IR.
 
 Vectors are 16 bytes: 4 float32 or 2 float64, at places that are multiples of that. In the CUDA simulator
-(NUMBA_ENABLE_CUDASIM=1) each intrinsic is the plain Python that it stands for.
+(NUMBA_ENABLE_CUDASIM=1) each intrinsic is the plain Python that it stands for; the threads of a warp meet for what they
+do together (see warp.py). Those intrinsics are *convergent*: the compiler moves none to where not all threads come.
 """
 
 import numpy as np
 from numba import cuda
 from numba.cuda.core import config
+
+from fastmlp.cuda import warp
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 VECTOR_BYTES = 16
@@ -63,13 +66,63 @@ if SIMULATED:
     def round_to_integer(x):
         return type(x)(round(x))
 
+    def _memory(array):
+        return array._item._ary if hasattr(array, "_item") else array
+
+    def shared_address(shared, i):
+        return 4 * int(i)
+
+    def load_word(shared, address):
+        return _memory(shared).view(np.uint32)[address // 4]
+
+    def store_bf16(array, i, x):
+        _memory(array).view(np.uint16)[i] = warp.bfloat16(x)
+
+    def load_bf16(array, i):
+        return warp.of_bfloat16(_memory(array).view(np.uint16)[i])[()]
+
+    def pack_bf16(low, high):
+        low, high = warp.bfloat16([low, high]).astype(np.uint32)
+        return low | high << np.uint32(16)
+
+    def tf32(word):
+        return warp.tf32(np.asarray(word, np.uint32).view(np.float32))[()]
+
+    def word_of(x):
+        return np.float32(x).view(np.uint32)
+
+    def _of_warp(product):
+        def mma(a, b, c):
+            here, lane = warp.Warp.of_this_thread()
+
+            def together(given):
+                kinds = np.uint32, np.uint32, np.float32
+                return product(*(np.array([g[n] for g in given], kind) for n, kind in enumerate(kinds)))
+
+            return here.meet(product.__name__, lane, (a, b, c), together)
+
+        return mma
+
+    def _rows_of_warp(transposed):
+        def load(shared, address):
+            here, lane = warp.Warp.of_this_thread()
+            row = _memory(shared).view(np.uint32)[address // 4 : address // 4 + 4].copy()
+            assert address % VECTOR_BYTES == 0
+            name = "load_matrices_transposed" if transposed else "load_matrices"
+            return here.meet(name, lane, row, lambda rows: warp.load_matrices(np.array(rows), transposed))
+
+        return load
+
+    mma_bf16, mma_tf32 = _of_warp(warp.mma_bf16), _of_warp(warp.mma_tf32)
+    load_matrices, load_matrices_transposed = _rows_of_warp(False), _rows_of_warp(True)
+
 else:
     from llvmlite import ir
     from numba.cuda import cgutils, types
     from numba.cuda.core import targetconfig
     from numba.cuda.extending import intrinsic
 
-    I32, I64, F32, F64 = ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
+    I16, I32, I64, F32, F64 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
 
     def _place(context, builder, array_type, array, index_type, index):
         """The address of array[index]; the index is not negative."""
@@ -83,9 +136,10 @@ else:
         loaded.align = VECTOR_BYTES
         return loaded
 
-    def _assembly(builder, result, text, constraints, arguments=(), side_effect=True):
+    def _assembly(builder, result, text, constraints, arguments=(), side_effect=True, attributes=()):
         function = ir.FunctionType(result, [argument.type for argument in arguments])
-        return builder.call(ir.InlineAsm(function, text, constraints, side_effect=side_effect), list(arguments))
+        assembly = ir.InlineAsm(function, text, constraints, side_effect=side_effect)
+        return builder.call(assembly, list(arguments), attrs=attributes)
 
     def _has_async_copies():
         return targetconfig.ConfigStack().top().compute_capability >= (8, 0)
@@ -267,3 +321,126 @@ else:
             return builder.fma(*arguments)
 
         return x(x, x, x), generate
+
+    @intrinsic
+    def shared_address(typing_context, shared, i):
+        """Where shared[i] is in shared memory, in bytes; a 32-bit number to which bytes may be added."""
+
+        def generate(context, builder, signature, arguments):
+            place = _place(context, builder, signature.args[0], arguments[0], signature.args[1], arguments[1])
+            return builder.ptrtoint(builder.addrspacecast(place, place.type.pointee.as_pointer(3)), I32)
+
+        return types.uint32(shared, i), generate
+
+    @intrinsic
+    def load_word(typing_context, shared, address):
+        """The 32 bits at an address in `shared`, whatever they stand for."""
+
+        def generate(context, builder, signature, arguments):
+            address = context.cast(builder, arguments[1], signature.args[1], types.uint32)
+            return builder.load(builder.inttoptr(address, I32.as_pointer(3)))
+
+        return types.uint32(shared, address), generate
+
+    def _half_place(context, builder, signature, arguments):
+        """The address of the i-th 16 bits of an array."""
+        first = _place(context, builder, signature.args[0], arguments[0], types.intp, I64(0))
+        halves = builder.bitcast(first, I16.as_pointer(first.type.addrspace))
+        return builder.gep(halves, [context.cast(builder, arguments[1], signature.args[1], types.intp)])
+
+    @intrinsic
+    def store_bf16(typing_context, array, i, x):
+        """The nearest bfloat16 of a float32 (ties to even), to the i-th 16 bits of an array."""
+
+        def generate(context, builder, signature, arguments):
+            bits = _assembly(builder, I16, "cvt.rn.bf16.f32 $0, $1;", "=h,f", [arguments[2]], side_effect=False)
+            builder.store(bits, _half_place(context, builder, signature, arguments)).align = 2
+            return context.get_dummy_value()
+
+        return types.void(array, i, types.float32), generate
+
+    @intrinsic
+    def load_bf16(typing_context, array, i):
+        """The bfloat16 in the i-th 16 bits of an array, as a float32."""
+
+        def generate(context, builder, signature, arguments):
+            bits = builder.load(_half_place(context, builder, signature, arguments))
+            bits.align = 2
+            return builder.bitcast(builder.shl(builder.zext(bits, I32), I32(16)), F32)
+
+        return types.float32(array, i), generate
+
+    @intrinsic
+    def pack_bf16(typing_context, low, high):
+        """Two float32 as the nearest bfloat16 (ties to even) in a word."""
+
+        def generate(context, builder, signature, arguments):
+            operands = arguments[1], arguments[0]
+            return _assembly(builder, I32, "cvt.rn.bf16x2.f32 $0, $1, $2;", "=r,f,f", operands, side_effect=False)
+
+        return types.uint32(types.float32, types.float32), generate
+
+    @intrinsic
+    def tf32(typing_context, word):
+        """The bits of a float32, rounded to 10 bits of mantissa, ties away from zero."""
+
+        def generate(context, builder, signature, arguments):
+            x = [builder.bitcast(arguments[0], F32)]
+            return _assembly(builder, I32, "cvt.rna.tf32.f32 $0, $1;", "=r,f", x, side_effect=False)
+
+        return types.uint32(types.uint32), generate
+
+    @intrinsic
+    def word_of(typing_context, x):
+        """The bits of a float32."""
+
+        def generate(context, builder, signature, arguments):
+            return builder.bitcast(arguments[0], I32)
+
+        return types.uint32(types.float32), generate
+
+    def _registers(first, count):
+        return "{" + ", ".join(f"${n}" for n in range(first, first + count)) + "}"
+
+    def _tensor_product(shape, kind):
+        @intrinsic
+        def mma(typing_context, a, b, c):
+            def generate(context, builder, signature, arguments):
+                operands = [cgutils.unpack_tuple(builder, argument) for argument in arguments]
+                parts = _registers(0, 4), _registers(4, 4), _registers(8, 2), _registers(10, 4)
+                text = f"mma.sync.aligned.{shape}.row.col.f32.{kind}.{kind}.f32 {', '.join(parts)};"
+                constraints = ",".join(["=f"] * 4 + ["r"] * 6 + ["f"] * 4)
+                four = ir.LiteralStructType([F32] * 4)
+                found = _assembly(builder, four, text, constraints, sum(operands, []), False, ("convergent",))
+                found = [builder.extract_value(found, n) for n in range(4)]
+                return context.make_tuple(builder, signature.return_type, found)
+
+            four = types.UniTuple(types.float32, 4)
+            return four(types.UniTuple(types.uint32, 4), types.UniTuple(types.uint32, 2), four), generate
+
+        return mma
+
+    # mma(a, b, c): a thread's 4 numbers of A B + C, C (16, 8) being of float32; the warp has A, 4 words a thread, and
+    # B, 2 words a thread: (16, 16) and (16, 8) of bfloat16, or (16, 8) and (8, 8) of TF32. Which entries a thread has
+    # is written down in warp.py.
+    mma_bf16, mma_tf32 = _tensor_product("m16n8k16", "bf16"), _tensor_product("m16n8k8", "tf32")
+
+    def _load_matrices(transposed):
+        @intrinsic
+        def load(typing_context, shared, address):
+            def generate(context, builder, signature, arguments):
+                place = context.cast(builder, arguments[1], signature.args[1], types.uint32)
+                text = f"ldmatrix.sync.aligned.m8n8.x4{transposed}.shared.b16 {_registers(0, 4)}, [$4];"
+                four, constraints = ir.LiteralStructType([I32] * 4), "=r,=r,=r,=r,r,~{memory}"
+                found = _assembly(builder, four, text, constraints, [place], True, ("convergent",))
+                found = [builder.extract_value(found, n) for n in range(4)]
+                return context.make_tuple(builder, signature.return_type, found)
+
+            return types.UniTuple(types.uint32, 4)(shared, address), generate
+
+        return load
+
+    # load_matrices(shared, address): one word of each of four matrices of 8 x 8 halves in shared memory, whose rows are
+    # 16 bytes; the address is that of row lane % 8 of matrix lane // 8. A thread gets the halves 2 (lane % 4) and the
+    # next of row lane // 4, or, transposed, of that column.
+    load_matrices, load_matrices_transposed = _load_matrices(""), _load_matrices(".trans")
