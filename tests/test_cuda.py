@@ -62,8 +62,8 @@ def force(monkeypatch):
     """force(shape, split, mode): the plan of all trainings and predictions from here on."""
 
     def choose(shape, split, mode):
-        def plan(sizes, activation, output, real, rows, chunks_each, rule, clip, machine):
-            base = layout.layout(sizes, activation, output, real)
+        def plan(sizes, activation, output, real, rows, chunks_each, rule, clip, machine, precision="float32"):
+            base = layout.layout(sizes, activation, output, real, precision)
             few = min(split, len(sizes) - 1)
             one = mode == launch.ALONE and rule >= 0 and rule not in (0, 1)
             found = layout.build(shape, base, rows, chunks_each, rule, clip, 0 if one else few, real, machine)

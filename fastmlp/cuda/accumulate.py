@@ -8,10 +8,11 @@ from numba import cuda
 
 from fastmlp.codes import ADAM, DESCENT, NESTEROV, STORE
 from fastmlp.cuda.compiling import device, mathematics
-from fastmlp.cuda.layout import Shape, bias_columns
+from fastmlp.cuda.layout import AnyShape, bias_columns
+from fastmlp.cuda.operands import make_keep
 from fastmlp.cuda.ptx import thread
 from fastmlp.cuda.reduction import block_sum
-from fastmlp.cuda.tile import product
+from fastmlp.cuda.tensor_tile import product
 from fastmlp.cuda.work import EXAMPLES, IN_MINIBATCH, MINIBATCH, OFFSET, PARITY
 
 
@@ -30,15 +31,16 @@ class Rule(NamedTuple):
     epsilon: Any
     first: Any  # places of the moments in the model
     second: Any
+    low: Any  # place of the copy of W in bfloat16
 
 
 @functools.cache
-def make_update(real: type):
-    """(open_rule, update): the update of one weight or bias."""
+def make_update(real: type, per_word: int = 1):
+    """(open_rule, update): the update of one weight or bias; per_word: numbers in a word of what is multiplied."""
     m = mathematics(real)
     regularized_gradient, decayed, descent, adam_step = m.regularized_gradient, m.decayed, m.descent, m.adam_step
     momentum_velocity, adam_mean, adam_square = m.momentum_velocity, m.adam_mean, m.adam_square
-    zero = real(0)
+    zero, keep = real(0), make_keep(per_word)
 
     @device
     def open_rule(work, chunk, shrink):
@@ -58,6 +60,7 @@ def make_update(real: type):
             real(step.epsilon),
             step.first,
             step.second,
+            step.low,
         )
 
     @device
@@ -84,6 +87,7 @@ def make_update(real: type):
                 velocity = momentum_velocity(velocity, gradient, rule.rate, rule.momentum)
             new = new + velocity
         model[p] = new
+        keep(model, rule.low, p, new, is_weight)
         return w, new - new == zero
 
     return open_rule, update
@@ -109,12 +113,13 @@ def note(work, chunk, squares, slot, finite):
 
 
 @functools.cache
-def make_accumulate(real: type, shape: Shape, resident: bool):
+def make_accumulate(real: type, shape: AnyShape, resident: bool):
     """(accumulate, accumulate_bias) with tiles of a shape."""
     tile = product(real, shape, False, False, resident)
     multiply, collect, entry, n_sums, parts, part_rows, width, line_step = tile
-    rows, columns = shape.rows, shape.columns
-    open_rule, update = make_update(real)
+    rows, columns, per_word = shape.rows, shape.columns, shape.per_word
+    row_words, column_words = rows // per_word, columns // per_word
+    open_rule, update = make_update(real, per_word)
     bias_width = bias_columns(shape)
     bias_lines = shape.threads // bias_width
     zero = real(0)
@@ -123,15 +128,16 @@ def make_accumulate(real: type, shape: Shape, resident: bool):
     def accumulate(work, operation, chunk, row, column, part, task):
         """U_ij = sum_r a_i delta_j (eq. 10) for a tile of W and a slice of the examples; the update, if it is all.
 
-        Reads a (examples, n_in) and delta (examples, n_out); writes W and its moments, or U's slice. The tile's
-        entries are this block's, and the slot `task` of the sum of W^2.
+        Reads a (examples, n_in) and delta (examples, n_out), in bfloat16 as such; writes W and its moments, or U's
+        slice. The tile's entries are this block's, and the slot `task` of the sum of W^2.
         """
         step, layer, room = work.step, work.layers[operation.layer], work.room
         sums = cuda.local.array(n_sums, real)
         i0, j0, first = row * rows, column * columns, part * operation.slice_rows
-        below = layer.a_in + (chunk[PARITY] * step.bottom_size if layer.bottom else 0)
-        a = (room, below + first * layer.in_stride + i0, layer.in_stride, layer.n_in - i0)
-        delta = (room, layer.d_out + first * layer.out_stride + j0, layer.out_stride, layer.n_out - j0)
+        below = layer.a_in_read + (chunk[PARITY] * step.bottom_size if layer.bottom else 0)
+        a = (room, below + first * layer.in_words + row * row_words, layer.in_words, layer.n_in - i0)
+        errors = layer.d_out_read + first * layer.out_words + column * column_words
+        delta = (room, errors, layer.out_words, layer.n_out - j0)
         multiply(work.ring, sums, a, delta, max(0, min(operation.slice_rows, chunk[EXAMPLES] - first)))
         rule, updates, more = open_rule(work, chunk, 1.0), operation.updates, chunk[OFFSET] > 0
         n_in, n_out, weights, stride = layer.n_in, layer.n_out, layer.weights, layer.out_stride
@@ -188,9 +194,9 @@ def make_accumulate(real: type, shape: Shape, resident: bool):
 
 
 @functools.cache
-def make_whole(real: type, threads: int):
+def make_whole(real: type, threads: int, per_word: int = 1):
     """(measure, update_all): what is done when U and V are whole, operation.task_rows parameters a thread."""
-    open_rule, update = make_update(real)
+    open_rule, update = make_update(real, per_word)
     zero = real(0)
 
     @device

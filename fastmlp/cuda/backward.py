@@ -10,20 +10,22 @@ from fastmlp.codes import ABSOLUTE_ERROR, HUBER, LOG_LOSS, POISSON, SOFTMAX
 from fastmlp.cuda.activation import make_activation
 from fastmlp.cuda.compiling import device, mathematics, of_users
 from fastmlp.cuda.gather import example_at
-from fastmlp.cuda.layout import Shape
+from fastmlp.cuda.layout import AnyShape
+from fastmlp.cuda.operands import make_keep
 from fastmlp.cuda.ptx import thread
 from fastmlp.cuda.reduction import block_sum
-from fastmlp.cuda.tile import product
+from fastmlp.cuda.tensor_tile import product
 from fastmlp.cuda.work import EXAMPLES, IN_MINIBATCH, MINIBATCH, NUMBER, OFFSET, PARITY
 
 
 @functools.cache
-def make_output(real: type, shape: Shape, supplied: Any = None, supplied_loss: Any = None):
+def make_output(real: type, shape: AnyShape, supplied: Any = None, supplied_loss: Any = None):
     """(output_delta, output): what becomes of the output layer's z in training, and in prediction.
 
     `supplied` and `supplied_loss` are a user's f of the output layer, and loss.
     """
     rows, lanes = shape.rows, shape.threads // shape.rows
+    keep_copy = make_keep(shape.per_word)
     activate, slope, _, _, _ = make_activation(real, supplied)
     m = mathematics(real)
     squared_error, binary_log_loss, poisson_loss, huber_loss = (
@@ -68,7 +70,7 @@ def make_output(real: type, shape: Shape, supplied: Any = None, supplied_loss: A
         """delta_j = (a_j - y_j) f'(z_j) (eq. 8) and the losses (eq. 4) of a tile of examples.
 
         Reads z (examples, n_out) of the output layer, T and the examples' weights; writes delta (examples, n_out) and
-        adds to the tile's slot of losses. `lanes` threads share a row. With log loss, and Poisson's with e^z, f'
+        adds to the tile's slot of losses; in bfloat16 delta a second time, as such. `lanes` threads share a row. With log loss, and Poisson's with e^z, f'
         cancels: delta = a - y.
         """
         step, layer, room = work.step, work.layers[number], work.room
@@ -78,6 +80,8 @@ def make_output(real: type, shape: Shape, supplied: Any = None, supplied_loss: A
         if not there:
             r = row * rows  # its row in a tile that is not full does as the first, and keeps nothing
         z, d = layer.a_out + r * layer.out_stride, layer.d_out + r * layer.out_stride
+        copy, entry = layer.d_out_read, r * layer.out_stride
+        copies = copy != layer.d_out  # where the error goes no further it is not multiplied
         t = step.targets + chunk[PARITY] * step.targets_size + r * layer.out_stride
         weight = room[step.row_weights + chunk[PARITY] * step.rows + r] if there else zero
         lowest, highest = real(step.lowest_loss), real(step.highest_loss)
@@ -97,6 +101,7 @@ def make_output(real: type, shape: Shape, supplied: Any = None, supplied_loss: A
                 for j in range(lane, layer.n_out, lanes):
                     error = output_error(exp_negative(room[z + j] - top) / total, room[t + j])
                     room[d + j] = error * weight
+                    keep_copy(room, copy, entry + j, error * weight, copies)
         else:
             for j in range(lane, layer.n_out, lanes):
                 z_j, y = room[z + j], room[t + j]
@@ -120,6 +125,7 @@ def make_output(real: type, shape: Shape, supplied: Any = None, supplied_loss: A
                     error = other_error(a_j, y) * slope(layer.activation, z_j, a_j)
                 if there:
                     room[d + j] = error * weight if weight != zero else zero
+                    keep_copy(room, copy, entry + j, error * weight if weight != zero else zero, copies)
         mine = float(loss) * float(weight) if weight != zero else 0.0
         if step.has_offsets and there and lane == 0:
             begin = chunk[MINIBATCH] * step.batch_size + chunk[OFFSET]
@@ -167,11 +173,12 @@ def make_output(real: type, shape: Shape, supplied: Any = None, supplied_loss: A
 
 
 @functools.cache
-def make_backward(real: type, shape: Shape, resident: bool, supplied: Any = None):
+def make_backward(real: type, shape: AnyShape, resident: bool, supplied: Any = None):
     """The backward operation with tiles of a shape; `supplied` is a user's f of the hidden layers."""
     tile = product(real, shape, True, True, resident)
     multiply, collect, entry, n_sums, parts, part_rows, width, line_step = tile
     rows, columns = shape.rows, shape.columns
+    keep_copy = make_keep(shape.per_word)
     _, _, _, kept_slope, kept = make_activation(real, supplied)
     zero = real(0)
 
@@ -180,17 +187,18 @@ def make_backward(real: type, shape: Shape, resident: bool, supplied: Any = None
         """delta_i = (sum_j W_ji delta_j) f'(z_i) (eq. 9) for a tile of examples r and sources i.
 
         The layer is W's, the one below that whose delta is sought. Reads delta (examples, n_out), W (n_in, n_out) and
-        a (examples, n_in); writes delta (examples, n_in). The tile's entries are this block's.
+        a (examples, n_in); writes delta (examples, n_in). The tile's entries are this block's. In bfloat16 the factors
+        are read, and delta is written a second time, as such; f' is of the float32 a.
         """
         step, layer, room = work.step, work.layers[number], work.room
         below = work.layers[number - 1]
         sums = cuda.local.array(n_sums, real)
         r0, i0 = row * rows, column * columns
-        delta = (room, layer.d_out + r0 * layer.out_stride, layer.out_stride, chunk[EXAMPLES] - r0)
-        W = (work.model, layer.weights + i0 * layer.out_stride, layer.out_stride, layer.n_in - i0)
+        delta = (room, layer.d_out_read + r0 * layer.out_words, layer.out_words, chunk[EXAMPLES] - r0)
+        W = (work.model, layer.weights_read + i0 * layer.out_words, layer.out_words, layer.n_in - i0)
         multiply(work.ring, sums, delta, W, layer.n_out)
         n_in, stride, activation = layer.n_in, layer.in_stride, below.activation
-        a_below, d_below = layer.a_in, layer.d_in
+        a_below, d_below, copy = layer.a_in, layer.d_in, below.d_out_read
         keep, scale = real(step.keep), real(1.0 / step.keep)
         examples, drops, t = chunk[EXAMPLES], step.threshold > 0, thread()
         for part in range(parts):
@@ -206,5 +214,6 @@ def make_backward(real: type, shape: Shape, resident: bool, supplied: Any = None
                         if drops:
                             d = d * scale if kept(step, chunk, number - 1, n_in, r, i) else zero
                         room[d_below + place] = d
+                        keep_copy(room, copy, place, d, True)
 
     return backward

@@ -29,7 +29,7 @@ from fastmlp.cuda.layout import (
     STAGE,
     STEP,
     UPDATE,
-    Shape,
+    AnyShape,
     blocks_each,
     ring_size,
 )
@@ -63,13 +63,13 @@ def open_chunk(chunk, step, number):
 
 
 @functools.cache
-def make_task(real: type, shape: Shape, resident: bool, supplied: Supplied):
+def make_task(real: type, shape: AnyShape, resident: bool, supplied: Supplied):
     """The function that does a task of a stage."""
-    gather, forward = make_gather(real), make_forward(real, shape, resident, supplied.activation)
+    gather, forward = make_gather(real, shape.per_word), make_forward(real, shape, resident, supplied.activation)
     backward = make_backward(real, shape, resident, supplied.activation)
     output_delta, output = make_output(real, shape, supplied.output, supplied.loss)
     (accumulate, accumulate_bias), (measure, update_all) = (
-        make_accumulate(real, shape, resident), make_whole(real, shape.threads)
+        make_accumulate(real, shape, resident), make_whole(real, shape.threads, shape.per_word)
     )  # fmt: skip
     rows = shape.rows
 
@@ -134,7 +134,7 @@ def barrier(counters, chunk):
     cuda.syncthreads()
 
 
-def blocks_of(real: type, shape: Shape, resident: bool) -> int:
+def blocks_of(real: type, shape: AnyShape, resident: bool) -> int:
     """Blocks of a kernel that are to fit on a multiprocessor."""
     return 1 if resident else blocks_each(real, shape)
 
@@ -166,7 +166,7 @@ def make_tables(real: type):
 
 
 @functools.cache
-def make_epoch(real: type, shape: Shape, resident: bool, supplied: Supplied = NOTHING):
+def make_epoch(real: type, shape: AnyShape, resident: bool, supplied: Supplied = NOTHING):
     """The kernel for the chunks step.from_chunk <= number < step.to_chunk.
 
     resident: one block copies model and room to shared memory, works there, and writes the model back.
@@ -212,7 +212,7 @@ def make_epoch(real: type, shape: Shape, resident: bool, supplied: Supplied = NO
 
 
 @functools.cache
-def make_stage(real: type, shape: Shape, supplied: Supplied = NOTHING):
+def make_stage(real: type, shape: AnyShape, supplied: Supplied = NOTHING):
     """The kernel for one stage of the chunk counters[BASE] + number, a block a task."""
     run_task, open_tables = make_task(real, shape, False, supplied), make_tables(real)
 

@@ -6,6 +6,7 @@ from numba import cuda
 
 from fastmlp.cuda.compiling import device
 from fastmlp.cuda.layout import BYTES, LABELS, SPARSE
+from fastmlp.cuda.operands import make_put
 from fastmlp.cuda.ptx import quotient, thread
 from fastmlp.cuda.work import EXAMPLES, MINIBATCH, OFFSET, PARITY
 
@@ -17,9 +18,9 @@ def example_at(work, n):
 
 
 @functools.cache
-def make_gather(real):
-    """The gather for networks of dtype `real`."""
-    zero, one = real(0), real(1)
+def make_gather(real, per_word=1):
+    """The gather for networks of dtype `real`; in bfloat16, two a word, X becomes such."""
+    zero, one, put = real(0), real(1), make_put(per_word)
 
     @device
     def gather(work, operation, chunk, row):
@@ -37,16 +38,16 @@ def make_gather(real):
         finite = True
         for r in range(row + line, end, lines):
             example = example_at(work, begin + r)
-            place = bottom.a_in + chunk[PARITY] * step.bottom_size + r * bottom.in_stride
+            place = bottom.a_in_read + chunk[PARITY] * step.bottom_size + r * bottom.in_words
             if step.x_kind == SPARSE:
                 for i in range(lane, step.x_columns, operation.lanes):
-                    room[place + i] = zero
+                    put(room, place, i, zero)
             else:
                 at = example * step.x_columns
                 for i in range(lane, step.x_columns, operation.lanes):
                     value = real(work.bytes[at + i]) if step.x_kind == BYTES else work.data[at + i]
                     finite = finite and value - value == zero
-                    room[place + i] = value
+                    put(room, place, i, value)
             if step.has_targets:
                 place = step.targets + chunk[PARITY] * step.targets_size + r * top.out_stride
                 for j in range(lane, top.n_out, operation.lanes):
@@ -63,12 +64,12 @@ def make_gather(real):
             cuda.syncthreads()  # zeros first
             for r in range(row + line, end, lines):
                 example = example_at(work, begin + r)
-                place = bottom.a_in + chunk[PARITY] * step.bottom_size + r * bottom.in_stride
+                place = bottom.a_in_read + chunk[PARITY] * step.bottom_size + r * bottom.in_words
                 first, last = work.integers[step.indptr + example], work.integers[step.indptr + example + 1]
                 for k in range(first + lane, last, operation.lanes):
                     value = work.data[k]
                     finite = finite and value - value == zero
-                    room[place + work.integers[step.columns + k]] = value
+                    put(room, place, work.integers[step.columns + k], value)
         if not finite:
             work.sums[step.bad_input] = 1.0  # whoever writes it, writes the same
 

@@ -5,6 +5,10 @@ a part of one) is worked on in *stages*, with a barrier of all blocks behind eac
 into tasks, mostly tiles of a matrix; blocks take a stage's tasks in turn. A *fused* stage takes the rows of a tile
 through several layers without a barrier: no other block reads or writes those rows. Which layers are fused, and how
 large the tiles are, is chosen by `plan`: its seconds are the library's only guess of a device's speed.
+
+In bfloat16 what is multiplied, a, delta and W, lies in memory a second time, two numbers a *word* of 32 bits, with rows
+as long as the float32 ones: whatever writes the one writes the other. X is kept so only. In the other precisions the
+places of the two are the same.
 """
 
 import functools
@@ -43,9 +47,75 @@ class Shape(NamedTuple):
     def threads(self) -> int:
         return self.slices * (self.rows // self.rows_each) * (self.columns // self.columns_each)
 
+    @property
+    def precision(self) -> str:
+        return "float32"
+
+    @property
+    def per_word(self) -> int:
+        return 1
+
     def depth(self, real: Any) -> int:
         """Terms a step: each thread brings one vector of either factor."""
         return self.threads * lanes(real) // self.rows
+
+
+class WarpShape(NamedTuple):
+    """A tile that warps multiply on tensor cores: rows x columns sums, each over `words` words a step."""
+
+    precision: str
+    rows: int
+    columns: int
+    slices: int
+    rows_each: int  # of one warp
+    columns_each: int
+    stages: int
+    words: int  # of 32 bits, that a step has of a row or column: one term each in TF32, two in bfloat16
+    blocks: int  # that are to fit on a multiprocessor
+    share: float  # of the tensor cores' peak that mma.sync and the shared memory allow, guessed
+
+    @property
+    def threads(self) -> int:
+        return 32 * self.slices * (self.rows // self.rows_each) * (self.columns // self.columns_each)
+
+    @property
+    def per_word(self) -> int:
+        """Terms in a word."""
+        return 2 if self.precision == "bf16" else 1
+
+    def depth(self, real: Any) -> int:
+        """Terms a step."""
+        return self.words * self.per_word
+
+    def line(self, count: int, by_row: bool) -> int:
+        """Words from one line of a factor in shared memory to the next, so that a warp's reads meet no bank twice.
+
+        By row a line has the step's terms of a row, else all `count` rows (or columns) of a term.
+        """
+        if by_row:
+            return self.words + 4
+        return count // self.per_word + (8 if self.per_word == 1 else 4)
+
+    def step_words(self, a_by_row: bool, b_by_row: bool) -> tuple[int, int]:
+        """Words of shared memory for a step of either factor."""
+        depth = self.words * self.per_word
+        return tuple(
+            (count if by_row else depth) * self.line(count, by_row)
+            for count, by_row in ((self.rows, a_by_row), (self.columns, b_by_row))
+        )
+
+    @property
+    def sums_line(self) -> int:
+        """Numbers from one row of the sums in shared memory to the next."""
+        return self.columns + 8
+
+    def ring_words(self) -> int:
+        """Words of shared memory, for the factors of every product and for the sums."""
+        steps = (self.step_words(*by_row) for by_row in ((True, False), (True, True), (False, False)))
+        return max(self.stages * max(map(sum, steps)), self.slices * self.rows * self.sums_line)
+
+
+AnyShape = Shape | WarpShape
 
 
 # The largest tile is for float32 only: as many sums of float64 would not fit a thread's registers.
@@ -60,15 +130,32 @@ else:
         Shape(128, 128, 1, 8, 8, 3, 0.83),
     )
 
+# A warp's 64 x 64 sums are as many as its registers hold, and let shared memory keep up with the tensor cores. The
+# largest tile needs more shared memory than compute capability 8.0 has; the slices of the smallest share the terms.
+WARP_TILES: tuple[tuple[Any, ...], ...]
+if SIMULATED:
+    WARP_TILES = ((16, 16, 1, 16, 16, 2, 8, 1, 0.3), (16, 16, 2, 16, 16, 3, 16, 1, 0.3), (32, 32, 1, 16, 32, 2, 8, 1, 0.3))
+else:
+    WARP_TILES = (
+        (16, 16, 4, 16, 16, 4, 32, 4, 0.15),
+        (32, 32, 1, 16, 16, 4, 32, 4, 0.2),
+        (64, 64, 1, 32, 32, 3, 32, 3, 0.4),
+        (128, 128, 1, 64, 64, 3, 32, 2, 0.6),
+        (128, 256, 1, 64, 64, 3, 32, 1, 0.62),
+    )
+WARP_SHAPES = {precision: tuple(WarpShape(precision, *tile) for tile in WARP_TILES) for precision in ("tf32", "bf16")}
 
-def shapes(real: Any) -> tuple[Shape, ...]:
-    """The tiles that there are for a dtype."""
+
+def shapes(real: Any, precision: str = "float32") -> tuple[AnyShape, ...]:
+    """The tiles that there are for a dtype and a precision."""
+    if precision != "float32":
+        return WARP_SHAPES[precision]
     return tuple(s for s in SHAPES if s.rows_each * s.columns_each * np.dtype(real).itemsize <= 256)
 
 
-def resident_shapes(real: Any) -> tuple[Shape, ...]:
+def resident_shapes(real: Any, precision: str = "float32") -> tuple[AnyShape, ...]:
     """Those for networks that stay in one block's shared memory."""
-    return tuple(s for s in shapes(real) if s.slices > 1)
+    return tuple(s for s in shapes(real, precision) if s.slices > 1 and precision == "float32")
 
 
 def fields(integers: str, reals: str = "") -> np.dtype:
@@ -78,8 +165,12 @@ def fields(integers: str, reals: str = "") -> np.dtype:
 
 
 # A layer of weights: its widths, f, and the places of W, b (in the model), a and delta below and above (in the room);
-# rows of W lie out_stride apart, those of a and delta below in_stride, above out_stride.
-LAYER = fields("n_in n_out in_stride out_stride activation weights biases a_in a_out d_in d_out bottom hidden")
+# rows of W lie out_stride apart, those of a and delta below in_stride, above out_stride. Then the same as products read
+# them, in words of 32 bits: the strides, and the places of W, a and delta.
+LAYER = fields(
+    "n_in n_out in_stride out_stride activation weights biases a_in a_out d_in d_out bottom hidden "
+    "in_words out_words weights_read a_in_read a_out_read d_out_read"
+)
 
 # An operation: its kind, layer (of weights), tiles and slices of examples, where its tasks begin in the stage; for
 # GATHER the chunk it brings (0: this one, 1: the next) and the rows of a task.
@@ -103,8 +194,8 @@ STEP = fields(
     "targets_data labels indptr columns offsets "
     # settings
     "rule loss threshold dropout_seed l2_per_example largest slices "
-    # places in the model: the end of W, the numbers in all, the moments
-    "weights_end parameters first second "
+    # places in the model: the end of W, the numbers in all, the copy of W in bfloat16 (in words), the moments
+    "weights_end parameters low first second "
     # places in the room: what a second chunk's inputs, targets and weights are further on; U and V, h
     "bottom_size targets targets_size row_weights rows gradients out "
     # places in the sums: W^2, squared gradients and how many, inputs and weights that are not finite, rates
@@ -145,8 +236,10 @@ def tables(step: np.ndarray, stages: np.ndarray, operations: np.ndarray, layers:
     return words
 
 
-def blocks_each(real: Any, shape: Shape) -> int:
+def blocks_each(real: Any, shape: AnyShape) -> int:
     """Blocks that are to fit on a multiprocessor, as many as the registers of their sums allow."""
+    if isinstance(shape, WarpShape):
+        return shape.blocks
     return 1 if np.dtype(real).itemsize == 8 or shape.rows_each == 8 else 2
 
 
@@ -158,6 +251,7 @@ class Machine(NamedTuple):
     frequency: float = 1.7e9  # Hz
     lanes: int = 128  # multiply-adds a cycle of a multiprocessor, in float32
     double_share: float = 0.5  # of them in float64
+    tensor_lanes: int = 1024  # the same on tensor cores, in TF32; in bfloat16 twice as many
     l2_bytes: float = 3400.0  # that all multiprocessors read a cycle, and one
     l2_bytes_each: float = 64.0
     entry_cycles: float = 40.0  # of a lane, for an entry of a tile that is multiplied: f or an update, and its stores
@@ -165,10 +259,13 @@ class Machine(NamedTuple):
     stage_seconds: float = 0.3e-6
     barrier_seconds: float = 1.0e-6
 
-    def product_seconds(self, shape: Shape, depth: int, tiles: int, real: Any) -> float:
+    def product_seconds(self, shape: AnyShape, depth: int, tiles: int, real: Any) -> float:
         """Seconds for so many tiles of `depth` terms, dealt to the multiprocessors, each with blocks_each at a time."""
-        size, entries = np.dtype(real).itemsize, shape.rows * shape.columns
-        rate = self.lanes * (1.0 if size == 4 else self.double_share) * shape.share
+        size, entries = np.dtype(real).itemsize / shape.per_word, shape.rows * shape.columns
+        if isinstance(shape, WarpShape):
+            rate = self.tensor_lanes * shape.per_word * shape.share
+        else:
+            rate = self.lanes * (1.0 if size == 4 else self.double_share) * shape.share
         bytes_each = min(self.l2_bytes_each, self.l2_bytes / min(tiles, self.multiprocessors))
         terms = padded(depth, shape.depth(real))
         cycles = max(entries / rate, (shape.rows + shape.columns) * size / bytes_each) * terms
@@ -183,16 +280,19 @@ class Layout(NamedTuple):
     layers: np.ndarray
     weights_end: int
     parameters: int
+    low: int  # words of the copy of W in bfloat16, behind the parameters
 
 
 @functools.lru_cache(maxsize=256)
-def layout(sizes: tuple[int, ...], activation: str, output: str, real: Any) -> Layout:
-    """Where W and b of each layer lie in the model: all W first, then all b."""
+def layout(sizes: tuple[int, ...], activation: str, output: str, real: Any, precision: str = "float32") -> Layout:
+    """Where W and b of each layer lie in the model: all W first, then all b; then W in bfloat16, if that is multiplied."""
     layers = np.zeros(len(sizes) - 1, LAYER)
-    place = 0
+    place, per_word = 0, 2 if precision == "bf16" else 1
+    multiple = lanes(real) * per_word
     for number, (layer, n_in, n_out) in enumerate(zip(layers, sizes, sizes[1:])):
         layer["n_in"], layer["n_out"] = n_in, n_out
-        layer["in_stride"], layer["out_stride"] = padded(n_in, lanes(real)), padded(n_out, lanes(real))
+        layer["in_stride"], layer["out_stride"] = padded(n_in, multiple), padded(n_out, multiple)
+        layer["in_words"], layer["out_words"] = layer["in_stride"] // per_word, layer["out_stride"] // per_word
         layer["bottom"], layer["hidden"] = number == 0, number < len(layers) - 1
         layer["activation"] = activation_code(activation if layer["hidden"] else output)
         layer["weights"] = place
@@ -201,13 +301,15 @@ def layout(sizes: tuple[int, ...], activation: str, output: str, real: Any) -> L
     for layer in layers:
         layer["biases"] = place
         place += int(layer["out_stride"])
-    return Layout(layers, weights_end, place)
+    for layer in layers:
+        layer["weights_read"] = layer["weights"] if per_word == 1 else place + layer["weights"] // per_word
+    return Layout(layers, weights_end, place, 0 if per_word == 1 else weights_end // per_word)
 
 
 class Plan(NamedTuple):
     """The program of a chunk and the room that it needs."""
 
-    shape: Shape
+    shape: AnyShape
     layers: np.ndarray  # with the places of a and delta
     operations: np.ndarray
     stages: np.ndarray
@@ -224,7 +326,7 @@ class Plan(NamedTuple):
 class Program:
     """Stages and operations as they are put together."""
 
-    def __init__(self, shape: Shape, layers: np.ndarray, rows: int, real: Any, machine: Machine):
+    def __init__(self, shape: AnyShape, layers: np.ndarray, rows: int, real: Any, machine: Machine):
         self.shape, self.layers, self.rows, self.real, self.machine = shape, layers, rows, real, machine
         self.row_tiles = -(-rows // shape.rows)
         self.operations: list[dict[str, int]] = []
@@ -279,20 +381,21 @@ def table(rows: list[dict[str, int]], kind: np.dtype) -> np.ndarray:
     return result
 
 
-def slices_of(shape: Shape, layers: np.ndarray, rows: int, machine: Machine, real: Any) -> int:
+def slices_of(shape: AnyShape, layers: np.ndarray, rows: int, machine: Machine, real: Any) -> int:
     """Slices of the examples for U and V: as many as occupy the device, none of less than a few steps.
 
     They are a matter of shapes alone: the same plan gives the same sums on every device.
     """
     tiles = sum(-(-int(l["n_in"]) // shape.rows) * -(-int(l["n_out"]) // shape.columns) for l in layers)
     places = 132 * blocks_each(real, shape)  # of the device that the library was made for
-    most = max(1, min(places // min(tiles, places) + 2, rows // (16 * shape.depth(real))))
+    steps = 4 if isinstance(shape, WarpShape) else 16  # a step of a warp's tile has more terms
+    most = max(1, min(places // min(tiles, places) + 2, rows // (steps * shape.depth(real))))
     # the share of the terms that a place gets in all, and what each slice costs to add
     return min(range(1, most + 1), key=lambda n: math.ceil(tiles * n / places) / n + n / 1000)
 
 
 def build(
-    shape: Shape,
+    shape: AnyShape,
     base: Layout,
     rows: int,
     chunks_each: int,
@@ -359,19 +462,24 @@ def build(
         place, room = room, room + padded(numbers, lanes(real))
         return place
 
+    low, per_word = shape.per_word > 1, shape.per_word
     sizes = [rows * int(layers[0]["in_stride"]), *(rows * int(l["out_stride"]) for l in layers)]
-    below = take(copies * sizes[0])
+    bottom_size = sizes[0] // per_word
+    below = below_read = take(copies * bottom_size)
     if ahead:
-        places |= {"bottom_size": sizes[0], "targets_size": sizes[-1], "rows": padded(rows, lanes(real))}
+        places |= {"bottom_size": bottom_size, "targets_size": sizes[-1], "rows": padded(rows, lanes(real))}
     for layer, size in zip(layers, sizes[1:]):
         layer["a_in"], layer["a_out"] = below, take(size)
-        below = layer["a_out"]
+        layer["a_in_read"] = below_read
+        layer["a_out_read"] = take(size // per_word) if low and layer["hidden"] else layer["a_out"]
+        below, below_read = layer["a_out"], layer["a_out_read"]
     if rule != PREDICT:
         places["targets"] = take(copies * sizes[-1])
         places["row_weights"] = take(copies * padded(rows, lanes(real)))
         for l, layer in enumerate(layers):
             layer["d_in"] = layers[l - 1]["d_out"] if l else 0
             layer["d_out"] = take(sizes[l + 1]) if training or l == n_layers - 1 else 0
+            layer["d_out_read"] = take(sizes[l + 1] // per_word) if low and training else layer["d_out"]
     if training and not (len(program.stages) and at_once):
         places["gradients"] = take(slices * base.parameters)
     sums_at = {"squares": row_tiles, "norms": row_tiles + squares, "n_norms": norms}
@@ -393,13 +501,15 @@ def build(
     )
 
 
-def bias_columns(shape: Shape) -> int:
+def bias_columns(shape: AnyShape) -> int:
     """Columns of V that a block sums: each with threads enough for the rows."""
     return max(1, min(32, shape.threads // 2))
 
 
-def ring_size(shape: Shape, real: Any) -> int:
+def ring_size(shape: AnyShape, real: Any) -> int:
     """Numbers of shared memory in which the factors of a tile pass by; their sums are collected there, too."""
+    if isinstance(shape, WarpShape):
+        return shape.ring_words()
     return shape.stages * (shape.rows + shape.columns) * (shape.depth(real) + lanes(real))
 
 
@@ -421,19 +531,20 @@ def plan(
     rule: int,
     clip: bool,
     machine: Machine,
+    precision: str = "float32",
 ) -> Plan:
     """The fastest plan by the machine's figures, for chunks of `rows` examples, `chunks_each` of them a minibatch.
 
     A network whose parameters, moments and chunk fit one block's shared memory stays there for the whole epoch if one
     multiprocessor is faster than all of them with their barriers.
     """
-    base = layout(sizes, activation, output, real)
+    base = layout(sizes, activation, output, real, precision)
     found = []
-    for shape in shapes(real):
+    for shape in shapes(real, precision):
         for split in range(len(sizes)):
             found.append(build(shape, base, rows, chunks_each, rule, clip, split, real, machine))
     alone = machine._replace(multiprocessors=1, l2_bytes_each=128.0, barrier_seconds=0.05e-6, tile_seconds=0.3e-6)
-    for shape in resident_shapes(real):
+    for shape in resident_shapes(real, precision):
         one = build(shape, base, rows, chunks_each, rule, clip, 0, real, alone)
         numbers = 3 * base.parameters + one.room
         fits = shared_bytes(one, real, numbers) <= machine.shared_bytes

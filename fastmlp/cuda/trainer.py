@@ -16,6 +16,7 @@ from fastmlp.cuda.epoch import Supplied
 from fastmlp.cuda.launch import Launch, machine
 from fastmlp.cuda.layout import CHUNK_ROWS, PREDICT, STEP, Plan, layout, plan
 from fastmlp.cuda.reduction import largest_difference
+from fastmlp.cuda.warp import bfloat16
 from fastmlp.inputs import not_finite_error
 from fastmlp.streaming import Stream
 
@@ -25,13 +26,12 @@ SETTINGS = ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay", "max_norm
 
 def seconds_an_epoch(settings: tuple[Any, ...], examples: int, batch_size: int) -> float:
     """The cost rule's guess of how long an epoch of a trainer with these settings takes."""
-    sizes, activation, output, _, _, dtype, *_ = settings
-    chunks = -(-batch_size // CHUNK_ROWS)
-    found = plan(
-        tuple(sizes), activation, output, np.dtype(dtype).type, -(-batch_size // chunks), chunks, ADAM, False, machine()
-    )
-    parameters = layout(tuple(sizes), activation, output, np.dtype(dtype).type).parameters
-    needed = (found.room + 4 * parameters) * np.dtype(dtype).itemsize
+    sizes, activation, output, _, _, dtype, *_, precision = settings
+    chunks, real = -(-batch_size // CHUNK_ROWS), np.dtype(dtype).type
+    rows = -(-batch_size // chunks)
+    found = plan(tuple(sizes), activation, output, real, rows, chunks, ADAM, False, machine(), precision)
+    base = layout(tuple(sizes), activation, output, real, precision)
+    needed = (found.room + 4 * base.parameters + base.low) * np.dtype(dtype).itemsize
     if needed > 0.5 * _data.free_bytes():
         raise MemoryError(f"{needed} bytes are needed")
     return found.seconds * chunks * -(-examples // batch_size)
@@ -43,14 +43,15 @@ class Trainer(TrainerBase):
     def __init__(self, *settings, **more):
         super().__init__(*settings, **more)
         self.real: Any = self.dtype.type
-        self.layout = layout(self.sizes, self.activation, self.output, self.real)
+        self.layout = layout(self.sizes, self.activation, self.output, self.real, self.precision)
+        self._kept = self.layout.parameters + self.layout.low  # numbers of the model before the moments
         pieces = self.activation, self.output, self.loss
         self.supplied = Supplied(*(None if isinstance(piece, str) else piece for piece in pieces))
         for piece, arguments in zip(self.supplied, (1, 1, 2)):
             if piece is not None:  # what the CPU cannot compile is told of now, and in few words
                 compiled_map(piece.plain_f, arguments, self.dtype), compiled_map(piece.plain_df, arguments, self.dtype)
         self._count = 0
-        self._model = _data.zeros(self.layout.parameters, self.dtype)
+        self._model = _data.zeros(self._kept, self.dtype)
         self._remembered: Any = None
         self._finite = True
 
@@ -58,7 +59,10 @@ class Trainer(TrainerBase):
 
     def set_parameters(self, weights: Arrays, biases: Arrays, training: bool = True) -> None:
         """Take over weights[l] (n_in, n_out) and biases[l] (n_out,)."""
-        self._part(0).copy_to_device(self._flat(weights, biases))
+        flat = self._flat(weights, biases)
+        if self.layout.low:  # W in bfloat16, which the updates keep up from here on
+            flat = np.concatenate([flat, bfloat16(flat[: self.layout.weights_end]).view(self.dtype)])
+        self._model[: self._kept].copy_to_device(flat)
         self._finite = True
 
     def parameters(self) -> tuple[Arrays, Arrays]:
@@ -74,8 +78,8 @@ class Trainer(TrainerBase):
     def start_moments(self, count: int) -> None:
         """Fresh optimizer state: `count` moments of zeros."""
         if count != self._count:
-            model = _data.zeros((1 + count) * self.layout.parameters, self.dtype)
-            model[: self.layout.parameters].copy_to_device(self._part(0))
+            model = _data.zeros(self._kept + count * self.layout.parameters, self.dtype)
+            model[: self._kept].copy_to_device(self._model[: self._kept])
             self._model, self._count = model, count
         for n in range(count):
             size = self.layout.parameters * self.dtype.itemsize
@@ -101,12 +105,12 @@ class Trainer(TrainerBase):
     def remember(self) -> None:
         """Keep a copy of the weights and biases, for `largest_change` and `go_back`."""
         if self._remembered is None:
-            self._remembered = _data.empty(self.layout.parameters, self.dtype)
-        self._remembered.copy_to_device(self._part(0))
+            self._remembered = _data.empty(self._kept, self.dtype)
+        self._remembered.copy_to_device(self._model[: self._kept])
 
     def largest_change(self) -> float:
         """The largest change of a weight or bias since `remember`."""
-        return largest_difference(self._part(0), self._remembered)
+        return largest_difference(self._part(0), self._remembered[: self.layout.parameters])
 
     def is_finite(self) -> bool:
         """Whether every weight and bias is finite; the updates look at what they write."""
@@ -114,18 +118,19 @@ class Trainer(TrainerBase):
 
     def go_back(self) -> None:
         """Return to the remembered weights and biases."""
-        self._part(0).copy_to_device(self._remembered)
+        self._model[: self._kept].copy_to_device(self._remembered)
         self._finite = True
 
     def nbytes(self, batch_size: int) -> int:
         """Bytes on the device that training with such minibatches takes, X, T and their order aside."""
         chunks = -(-batch_size // CHUNK_ROWS)
         room = self.plan(-(-batch_size // chunks), chunks, ADAM).room
-        return (room + self._model.size + self.layout.parameters) * self.dtype.itemsize
+        return (room + self._model.size + self._kept) * self.dtype.itemsize
 
     def _part(self, n: int) -> Any:
         """The parameters (0) or a moment of them on the device."""
-        return self._model[n * self.layout.parameters : (n + 1) * self.layout.parameters]
+        begin = self._kept + (n - 1) * self.layout.parameters if n else 0
+        return self._model[begin : begin + self.layout.parameters]
 
     def _flat(self, weights: Arrays, biases: Arrays) -> np.ndarray:
         """Weights and biases as they lie on the device."""
@@ -149,7 +154,8 @@ class Trainer(TrainerBase):
     def plan(self, rows: int, chunks_each: int, rule: int, clip: bool = False) -> Plan:
         """The program for chunks of so many examples."""
         where = machine()
-        return plan(self.sizes, self.activation, self.output, self.real, rows, chunks_each, rule, clip, where)
+        network = self.sizes, self.activation, self.output, self.real
+        return plan(*network, rows, chunks_each, rule, clip, where, self.precision)
 
     def chunks_at_once(self, m: int, X, T, weights, offsets, chunk_rows: int, chunks: int, needed: int) -> int:
         """How many chunks of m examples like X fit on the device beside so many bytes: all, or as many as fit twice."""
@@ -293,8 +299,8 @@ class Epochs(EpochsBase):
             chunk_rows=chunk_rows, chunks_each=self.chunks_each, rule=rule, loss=loss_code(trainer.loss),
             threshold=min(round(dropout * 2**32), 2**32 - 1), keep=1.0 - dropout,
             l2_per_example=trainer.l2_per_example, weights_end=trainer.layout.weights_end,
-            parameters=trainer.layout.parameters, first=trainer.layout.parameters,
-            second=2 * trainer.layout.parameters, l2=trainer.l2, lowest_loss=trainer.loss_limits[0],
+            parameters=trainer.layout.parameters, low=trainer.layout.parameters, first=trainer._kept,
+            second=trainer._kept + trainer.layout.parameters, l2=trainer.l2, lowest_loss=trainer.loss_limits[0],
             highest_loss=trainer.loss_limits[1], **todo.places, **{n: settings.get(n) or 0.0 for n in SETTINGS},
         )  # fmt: skip
         ordered = self._order is not None

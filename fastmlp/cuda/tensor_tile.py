@@ -1,0 +1,216 @@
+"""A tile of a product on tensor cores: the loop that forward, backward and accumulate have in common, in TF32 or bfloat16.
+
+C[r, c] = sum_k A[r, k] B[k, c] as in tile.py: steps of the terms come by in a ring in shared memory, by asynchronous
+copies. Here each warp has a rectangle of the tile, of products of 16 x 8 sums over 8 words of terms (8 numbers of TF32 or
+16 of bfloat16), whose fragments are laid out as in warp.py; the sums are float32, in registers. Both precisions read
+the same words: where the terms follow one another in memory, by ldmatrix; where they do not, by ldmatrix.trans in
+bfloat16, and word by word in TF32. Places are in words.
+
+TF32's numbers lie in memory as the float32 that they are, and are rounded as a fragment is loaded: rounded copies would
+take twice the memory and its traffic, and the rounding is one instruction for several products.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import cuda, uint32
+
+from fastmlp.cuda import tile
+from fastmlp.cuda.compiling import device
+from fastmlp.cuda.layout import AnyShape, Shape, WarpShape
+from fastmlp.cuda.ptx import (
+    commit_copies,
+    copy_async,
+    load_matrices,
+    load_matrices_transposed,
+    load_word,
+    mma_bf16,
+    mma_tf32,
+    shared_address,
+    tf32,
+    thread,
+    wait_copies,
+)
+from fastmlp.cuda.tile import Product
+
+PRODUCT_ROWS, PRODUCT_COLUMNS, PRODUCT_WORDS = 16, 8, 8  # of an mma
+WORD_BYTES, VECTOR_WORDS, LANES = 4, 4, 32
+ZERO = np.float32(0)
+
+
+def product(real: type, shape: AnyShape, a_by_row: bool, b_by_row: bool, resident: bool) -> Product:
+    """The functions of a tile of either sort, as `tile.product` describes them; A and B are in words here."""
+    if isinstance(shape, Shape):
+        return tile.product(real, shape, a_by_row, b_by_row, resident)
+    assert not resident
+    return _product(shape, a_by_row, b_by_row)
+
+
+def _product(shape: WarpShape, a_by_row: bool, b_by_row: bool) -> Product:
+    rows, columns, slices, threads = shape.rows, shape.columns, shape.slices, shape.threads
+    stages, words, per_word, depth = shape.stages, shape.words, shape.per_word, shape.depth(None)
+    down, across = shape.rows_each // PRODUCT_ROWS, shape.columns_each // PRODUCT_COLUMNS
+    warps_across, warps = columns // shape.columns_each, threads // LANES // slices
+    (a_size, b_size), step_size = shape.step_words(a_by_row, b_by_row), sum(shape.step_words(a_by_row, b_by_row))
+    a_line, b_line = shape.line(rows, a_by_row), shape.line(columns, b_by_row)
+    words_each = words // slices  # terms of a step that a slice multiplies, in words
+    n_sums, n_a, n_b = 4 * down * across, 4 * down, 2 * across
+    in_bf16 = per_word == 2
+    mma = mma_bf16 if in_bf16 else mma_tf32
+    wait, wait_for_all = wait_copies(stages - 2), wait_copies(0)
+    rows_each, columns_each = shape.rows_each, shape.columns_each
+    width, sums_line = min(threads, columns), shape.sums_line
+    assert across % 2 == 0 and words_each in (8, 16, 32) and threads % width == 0
+    assert stages * step_size <= shape.ring_words() and slices * rows * sums_line <= shape.ring_words()
+    bring_a, bring_b = _bringer(shape, rows, a_by_row), _bringer(shape, columns, b_by_row)
+
+    @device
+    def load_a(ring, a, address):
+        """The fragments of A for a product of 8 words of terms; the address is that of the warp's first word."""
+        lane = thread() % LANES
+        if a_by_row:
+            address += (lane % 16 * a_line + lane // 16 * 4) * WORD_BYTES
+            for i in range(down):
+                found = load_matrices(ring, address + i * (PRODUCT_ROWS * a_line * WORD_BYTES))
+                a[4 * i], a[4 * i + 1], a[4 * i + 2], a[4 * i + 3] = found[0], found[1], found[2], found[3]
+        elif in_bf16:
+            address += ((lane // 16 * 8 + lane % 8) * a_line + lane // 8 % 2 * 4) * WORD_BYTES
+            for i in range(down):
+                found = load_matrices_transposed(ring, address + i * (PRODUCT_ROWS // 2 * WORD_BYTES))
+                a[4 * i], a[4 * i + 1], a[4 * i + 2], a[4 * i + 3] = found[0], found[1], found[2], found[3]
+        else:
+            address += (lane % 4 * a_line + lane // 4) * WORD_BYTES
+            for i in range(down):
+                for n in range(4):  # rows + 0 and + 8, terms + 0 and + 4
+                    place = i * PRODUCT_ROWS + n % 2 * 8 + n // 2 * 4 * a_line
+                    a[4 * i + n] = load_word(ring, address + place * WORD_BYTES)
+        if not in_bf16:
+            for n in range(n_a):
+                a[n] = tf32(a[n])
+
+    @device
+    def load_b(ring, b, address):
+        """The fragments of B; two products' by an ldmatrix."""
+        lane = thread() % LANES
+        if b_by_row:
+            address += ((lane // 16 * 8 + lane % 8) * b_line + lane // 8 % 2 * 4) * WORD_BYTES
+            for j in range(across // 2):
+                found = load_matrices(ring, address + j * (2 * PRODUCT_COLUMNS * b_line * WORD_BYTES))
+                b[4 * j], b[4 * j + 1], b[4 * j + 2], b[4 * j + 3] = found[0], found[1], found[2], found[3]
+        elif in_bf16:
+            address += (lane % 16 * b_line + lane // 16 * 4) * WORD_BYTES
+            for j in range(across // 2):
+                found = load_matrices_transposed(ring, address + j * (PRODUCT_COLUMNS * WORD_BYTES))
+                b[4 * j], b[4 * j + 1], b[4 * j + 2], b[4 * j + 3] = found[0], found[1], found[2], found[3]
+        else:
+            address += (lane % 4 * b_line + lane // 4) * WORD_BYTES
+            for j in range(across):
+                b[2 * j] = load_word(ring, address + j * PRODUCT_COLUMNS * WORD_BYTES)
+                b[2 * j + 1] = load_word(ring, address + (j * PRODUCT_COLUMNS + 4 * b_line) * WORD_BYTES)
+        if not in_bf16:
+            for n in range(n_b):
+                b[n] = tf32(b[n])
+
+    @device
+    def multiply_words(ring, sums, a, b, first, second, k):
+        """Add the terms of 8 words, k words into what is the warp's of a step."""
+        load_a(ring, a, first + k * (1 if a_by_row else per_word * a_line) * WORD_BYTES)
+        load_b(ring, b, second + k * (1 if b_by_row else per_word * b_line) * WORD_BYTES)
+        for j in range(across):
+            for i in range(down):
+                n = 4 * (i * across + j)
+                found = mma(
+                    (a[4 * i], a[4 * i + 1], a[4 * i + 2], a[4 * i + 3]),
+                    (b[2 * j], b[2 * j + 1]),
+                    (sums[n], sums[n + 1], sums[n + 2], sums[n + 3]),
+                )
+                sums[n], sums[n + 1], sums[n + 2], sums[n + 3] = found[0], found[1], found[2], found[3]
+
+    @device
+    def multiply(ring, sums, A, B, terms):
+        a = cuda.local.array(n_a, uint32)
+        b = cuda.local.array(n_b, uint32)
+        number = thread() // LANES
+        part, place = number // warps, number % warps
+        y, x = place // warps_across * rows_each, place % warps_across * columns_each
+        start = part * words_each
+        first = shared_address(ring, y * a_line + start if a_by_row else start * per_word * a_line + y // per_word)
+        second = shared_address(
+            ring, a_size + (x * b_line + start if b_by_row else start * per_word * b_line + x // per_word)
+        )
+        for n in range(n_sums):
+            sums[n] = ZERO
+        cuda.syncthreads()  # the ring is free
+        at = 0
+        # each round brings a step of terms and, once the ring is full, multiplies the oldest
+        for k in range(0, terms + (stages - 1) * depth, depth):
+            if k >= (stages - 1) * depth:
+                wait()
+                cuda.syncthreads()
+            bring_a(ring, at, A, k, terms)
+            bring_b(ring, at + a_size, B, k, terms)
+            commit_copies()
+            at = at + step_size if at < (stages - 1) * step_size else 0
+            if k < (stages - 1) * depth:
+                continue
+            # a loop, written out: the compiler leaves it one
+            here, there = first + at * WORD_BYTES, second + at * WORD_BYTES
+            multiply_words(ring, sums, a, b, here, there, 0)
+            if words_each > 8:
+                multiply_words(ring, sums, a, b, here, there, 8)
+            if words_each > 16:
+                multiply_words(ring, sums, a, b, here, there, 16)
+                multiply_words(ring, sums, a, b, here, there, 24)
+        wait_for_all()  # copies of nothing, behind the last term, write zeros
+
+    @device
+    def collect(ring, sums, part):
+        cuda.syncthreads()  # what was in the ring has been read
+        number, lane = thread() // LANES, thread() % LANES
+        piece, place = number // warps, number % warps
+        y, x = place // warps_across * rows_each + lane // 4, place % warps_across * columns_each + lane % 4 * 2
+        corner = (piece * rows + y) * sums_line + x
+        for i in range(down):
+            for j in range(across):
+                for n in range(4):
+                    entry_at = (i * PRODUCT_ROWS + n // 2 * 8) * sums_line + j * PRODUCT_COLUMNS + n % 2
+                    ring[corner + entry_at] = sums[4 * (i * across + j) + n]
+        cuda.syncthreads()
+
+    @device
+    def entry(ring, line, c):
+        total = ring[line * sums_line + c]
+        for piece in range(1, slices):
+            total += ring[(piece * rows + line) * sums_line + c]
+        return total
+
+    return Product(multiply, collect, entry, n_sums, 1, rows, width, threads // width)
+
+
+def _bringer(shape: WarpShape, count: int, by_row: bool) -> Any:
+    """bring(ring, at, factor, k, terms): begin to copy the terms k ... k + depth - 1 of a factor's `count` rows.
+
+    The factor is (array, place, stride, count), in words but for the count: rows from that on become zeros, as do terms
+    from `terms` on. A thread copies a vector of each `lines_each`-th line.
+    """
+    per_word, depth, line_words = shape.per_word, shape.depth(None), shape.line(count, by_row)
+    vectors = (shape.words if by_row else count // per_word) // VECTOR_WORDS  # of a line
+    lines, numbers = count if by_row else depth, VECTOR_WORDS * per_word  # of the step; in a vector
+    lines_each = shape.threads // vectors
+    copies = lines // lines_each
+    assert lines_each * vectors == shape.threads and copies * lines_each == lines
+
+    @device
+    def bring(ring, at, factor, k, terms):
+        array, place, stride, there = factor
+        line, vector = thread() // vectors, thread() % vectors
+        source = place + line * stride + vector * VECTOR_WORDS + (k // per_word if by_row else k * stride)
+        target = at + line * line_words + vector * VECTOR_WORDS
+        for n in range(copies):
+            if by_row:
+                wanted = line + n * lines_each < there and k + vector * numbers < terms
+            else:
+                wanted = vector * numbers < there and k + line + n * lines_each < terms
+            copy_async(ring, target + n * lines_each * line_words, array, source + n * lines_each * stride, wanted)
+
+    return bring
