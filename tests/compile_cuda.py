@@ -1,12 +1,13 @@
 """Compile every CUDA kernel for chips without having one, and print what the compiler made of it, as JSON.
 
-    python tests/compile_cuda.py 8.0 9.0 [float32 | float64] [epoch | stage]
+    python tests/compile_cuda.py 8.0 9.0 [float32 | float64 | tf32 | bf16] [epoch | stage]
 
 The first chip named decides which instructions the kernels have. For each chip and kernel: registers, bytes of the
 stack and of spills, static and dynamic shared memory, threads, and how often some instructions are in its PTX. Run by
 test_cuda_compile.py, in processes without the simulator.
 """
 
+import itertools
 import json
 import math
 import os
@@ -26,6 +27,8 @@ import fastmlp
 from fastmlp.cuda import epoch, launch, layout, reduction
 
 WORDS = ("fma.rn", "cp.async.cg", "ld.shared.v", ".f64", "atom.", "red.release", "ld.acquire")
+TENSOR_WORDS = ("m16n8k8", "m16n8k16", "ldmatrix", ".trans", "cvt.rna.tf32", "cvt.rn.bf16", "ld.local", "st.local")
+WORDS += TENSOR_WORDS
 TABLE_BYTES = 4096  # of shared memory, for a network of a few layers
 
 
@@ -53,6 +56,18 @@ def supplied():
     f = fastmlp.Activation(swish, lambda z: swish(z) + (1.0 - swish(z)) / (1.0 + np.exp(-z)))
     loss = fastmlp.Loss(lambda a, y: max(0.9 * (y - a), 0.1 * (a - y)), lambda a, y: -0.9 if a < y else 0.1)
     return epoch.Supplied(f, f, loss)
+
+
+def tensor_kernels(precision):
+    """The same for a precision of the tensor cores, with a user's functions in the kernel of the first tile."""
+    for shape in layout.shapes(np.float32, precision):
+        shared = TABLE_BYTES + layout.ring_size(shape, np.float32) * 4
+        bounds, tile = (shape.threads, shape.blocks), f"{shape.rows}x{shape.columns} {precision}"
+        yield f"epoch {tile}", epoch.make_epoch(np.float32, shape, False), signature(np.float32), bounds, shared
+        yield f"stage {tile}", epoch.make_stage(np.float32, shape), signature(np.float32, 2), bounds, shared
+        if shape is layout.shapes(np.float32, precision)[0]:
+            kernel = epoch.make_stage(np.float32, shape, supplied())
+            yield f"stage {tile} with a user's functions", kernel, signature(np.float32, 2), bounds, shared
 
 
 def kernels(reals):
@@ -127,7 +142,10 @@ def assembled(text, bounds, shared, capability, folder):
 
 
 def main():
-    names = [name for name in sys.argv[1:] if name.startswith("float")] or ["float32", "float64"]
+    names = [name for name in sys.argv[1:] if name.startswith("float")]
+    precisions = [name for name in sys.argv[1:] if name in ("tf32", "bf16")]
+    if not names and not precisions:
+        names, precisions = ["float32", "float64"], ["tf32", "bf16"]
     chips = [name for name in sys.argv[1:] if name[0].isdigit()]
 
     def wanted(name):
@@ -139,8 +157,9 @@ def main():
     dispatcher.get_current_device = lambda: types.SimpleNamespace(compute_capability=capabilities[0])
     assert launch.DEFAULT_SHARED_BYTES == 48 << 10
     with tempfile.TemporaryDirectory() as folder:
-        reals = [getattr(np, name) for name in names]
-        found = {name: report(*rest, capabilities, folder) for name, *rest in kernels(reals) if wanted(name)}
+        every = kernels([getattr(np, name) for name in names]) if names else ()
+        every = itertools.chain(every, *map(tensor_kernels, precisions))
+        found = {name: report(*rest, capabilities, folder) for name, *rest in every if wanted(name)}
     print(json.dumps({chip: {name: reports[chip] for name, reports in found.items()} for chip in chips}))
 
 
