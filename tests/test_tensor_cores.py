@@ -2,7 +2,11 @@
 
 import numpy as np
 import pytest
+import reference
+import scipy.sparse
+from cases import OUTPUTS, assert_close, data, lecture, network, relative_error, same_bits
 
+import fastmlp
 from fastmlp import devices
 from fastmlp.cuda import warp
 
@@ -11,9 +15,15 @@ if devices.cuda_problem() is not None:
 
 from numba import cuda, float32, uint32  # noqa: E402
 
-from fastmlp.cuda import ptx  # noqa: E402
+from fastmlp.cuda import launch, layout, ptx, trainer  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("quick_simulator")
+pytestmark = [
+    pytest.mark.usefixtures("quick_simulator"),
+    pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value"),
+]
+
+PRECISIONS = ("tf32", "bf16")
+TOLERANCE = {"tf32": 2e-3, "bf16": 1e-2}  # of an array, in the Frobenius norm, against the lecture in float64
 
 
 # fragments, thread by thread, as the PTX ISA's tables have them
@@ -141,3 +151,259 @@ def test_threads_of_a_warp_that_do_not_meet():
 
     with pytest.raises(ZeroDivisionError, match="thread five"):
         alone[1, 32, 0, 64](np.zeros(32, np.float32))
+
+
+# networks
+
+
+def gpu(net, precision):
+    """The same network on the GPU, in a precision."""
+    settings = {name: getattr(net, name) for name in ("activation", "output", "loss", "l2", "dropout")}
+    twin = fastmlp.Network(net.sizes, device="cuda", precision=precision, random_state=0, **settings)
+    twin.weights, twin.biases = net.weights, net.biases
+    return twin
+
+
+def quantities(net, X, T, sample_weight=None):
+    """z and a of each layer, the deltas, dW and db."""
+    dW, db = net.gradients(X, T, sample_weight=sample_weight)
+    return [array for pair in net.layers(X) for array in pair], net.deltas(X, T), dW, db
+
+
+def assert_lecture(net, X, T, sample_weight=None):
+    """Every array within the precision's tolerance of the lecture, and none so near that products were in float32."""
+    twin, tolerance = lecture(net), TOLERANCE[net.precision]
+    passed = reference.layers(twin, X)
+    dW, db = reference.gradients(twin, X, T, sample_weight, passed)
+    expected = [a for pair in passed for a in pair], reference.deltas(twin, X, T, passed), dW, db
+    found = quantities(net, X, T, sample_weight)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_close(ours, theirs, tolerance)
+    assert relative_error(found[2][0], dW[0]) > tolerance / 100
+    assert relative_error(net.forward(X), passed[-1][1]) <= tolerance
+    J = net.objective(X, T, sample_weight=sample_weight)
+    assert J == pytest.approx(reference.objective(twin, X, T, sample_weight, passed), rel=tolerance)
+
+
+@pytest.fixture
+def force(monkeypatch):
+    """force(shape, split, mode): the plan of all trainings and predictions from here on."""
+
+    def choose(shape, split, mode):
+        def plan(sizes, activation, output, real, rows, chunks_each, rule, clip, machine, precision):
+            base = layout.layout(sizes, activation, output, real, precision)
+            few = min(split, len(sizes) - 1)
+            return layout.build(shape, base, rows, chunks_each, rule, clip, few, real, machine)
+
+        monkeypatch.setattr(trainer, "plan", plan)
+        monkeypatch.setattr(launch, "mode_of", lambda plan: mode)
+
+    return choose
+
+
+STAGES = launch.STAGES if ptx.SIMULATED else launch.GRAPH
+PLANS = [(0, 0, launch.COOPERATIVE), (1, 9, STAGES), (2, 1, launch.COOPERATIVE)]
+if not ptx.SIMULATED:
+    PLANS = [(n, *rest) for n in range(5) for _, *rest in PLANS]
+
+
+@pytest.mark.parametrize(("number", "split", "mode"), PLANS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_products_of_rounded_numbers(force, precision, number, split, mode):
+    """Eq. 7-11 with the factors rounded, and nothing else, tile by tile: to float32's own rounding."""
+    shape = layout.shapes(np.float32, precision)[number]
+    force(shape, split, mode)
+    net = network((5, shape.columns + 5, 3), activation="tanh", output="identity")
+    X, T = data(net, shape.rows + 5)
+    twin = gpu(net, precision)
+    hidden = fastmlp.Network(net.sizes[:2], output="tanh", device="cuda", precision=precision)
+    hidden.weights, hidden.biases = net.weights[:1], net.biases[:1]
+    z_3, a_2, (delta_2, delta_3), (dW, db) = twin.forward(X), hidden.forward(X), twin.deltas(X, T), twin.gradients(X, T)
+    (W_1, W_2), (b_1, b_2), m = twin.weights, twin.biases, len(X)
+
+    def low(x):
+        return rounded(np.asarray(x, np.float32), precision)
+
+    expected = [
+        np.tanh(low(X) @ low(W_1) + b_1),
+        low(a_2) @ low(W_2) + b_2,
+        z_3 - T,
+        (low(delta_3) @ low(W_2).T) * (1 - a_2.astype(np.float64) ** 2),
+        low(X).T @ low(delta_2) / m,
+        low(a_2).T @ low(delta_3) / m,
+        delta_2.astype(np.float64).sum(0) / m,
+        delta_3.astype(np.float64).sum(0) / m,
+    ]
+    assert_close([a_2, z_3, delta_3, delta_2, *dW, *db], expected, 2e-6)
+
+
+@pytest.mark.parametrize(("precision", "output", "loss"), [(PRECISIONS[n % 2], *o) for n, o in enumerate(OUTPUTS)])
+def test_quantities(output, loss, precision):
+    """Every output and loss, and every activation on the way, with weights, against the lecture."""
+    activation = output if output != "softmax" else "relu"
+    net = network((5, 7, 6, 3), activation=activation, output=output, loss=loss, l2=0.03)
+    X, T = data(net, 9)
+    assert_lecture(gpu(net, precision), X, T, np.random.default_rng(2).random(9))
+
+
+def test_a_users_functions():
+    """f and a loss of a user, in bfloat16; f' that is no function of f(z) is kept in float32."""
+    f = fastmlp.Activation(lambda z: z * z * 0.25, lambda z: 0.5 * z)
+    loss = fastmlp.Loss(lambda a, y: (a - y) ** 4, lambda a, y: 4 * (a - y) ** 3)
+    net = network((5, 7, 3), activation=f, output="identity", loss=loss)
+    X, T = data(net, 9)
+    twin = gpu(net, "bf16")
+    passed = reference.layers(lecture(net), X)
+    assert_close([array for pair in twin.layers(X) for array in pair], [a for pair in passed for a in pair], 1e-2)
+    (_, a_2, z_3, _), (delta_2, delta_3), _, _ = quantities(twin, X, T)
+    z_2 = twin.layers(X)[0][0].astype(np.float64)
+    expected = 4 * (z_3.astype(np.float64) - T) ** 3
+    back = (rounded(delta_3, "bf16") @ rounded(twin.weights[1], "bf16").T) * 0.5 * z_2
+    assert_close([delta_3, delta_2], [expected, back], 1e-5)
+
+
+RULES = {
+    "descent": ("SGD", {"learning_rate": 0.3}),
+    "nesterov": ("SGD", {"learning_rate": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    "clipped": ("SGD", {"learning_rate": 0.3, "max_gradient_norm": 0.05}),
+    "adam": ("Adam", {"learning_rate": 0.01}),
+}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("rule", RULES)
+def test_rules(rule, precision):
+    """Every rule's updates are near the lecture's: the gradients' errors do not grow over four of them.
+
+    A gradient's error is below the tolerance of an array; Adam divides small gradients by their own size, so that
+    theirs count as much as the others'.
+    """
+    net = network((5, 9, 3), activation="tanh", output="softmax", loss="log_loss", l2=0.02)
+    X, T = data(net, 10)
+    twin, (name, settings) = gpu(net, precision), RULES[rule]
+    ours, theirs = (getattr(package, name)(**settings) for package in (fastmlp, reference))
+    history = twin.train(X, T, optimizer=ours, batch_size=5, epochs=2, shuffle=False)
+    expected = reference.train(lecture(net), X, T, theirs, 2, batch_size=5)
+    changes = [[new - old for new, old in zip(n.weights, net.weights)] for n in (twin, expected.net)]
+    assert_close(*changes, (5 if rule == "adam" else 1) * TOLERANCE[precision])
+    np.testing.assert_allclose(history.objective, expected.objective, rtol=TOLERANCE[precision])
+
+
+@pytest.mark.parametrize("settings", ({"rule": "descent"}, {"rule": "adam", "max_norm": 0.1}))
+def test_copies_follow_the_weights(settings):
+    """What products read of W in bfloat16 is W, rounded, whoever wrote it; what pads it stays zero."""
+    net = network((9, 11, 3), activation="tanh")
+    X, T = data(net, 12)
+    one = trainer.Trainer(net.sizes, net.activation, net.output, net.loss, 0.0, net.dtype, 0.0, precision="bf16")
+
+    def copied():
+        flat = one._model.copy_to_host()
+        W, copy = flat[: one.layout.weights_end], flat[one.layout.parameters :][: one.layout.low]
+        assert np.array_equal(copy.view(np.uint16), warp.bfloat16(W)) and np.count_nonzero(W) == 9 * 11 + 11 * 3
+        return copy.copy()
+
+    one.set_parameters(net.weights, net.biases)
+    start = copied()
+    one.start_moments(2)
+    one.remember()
+    kept = one.snapshot()
+    settings = settings | {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
+    epochs = one.epochs(X, T, None, settings, 6)
+    epochs.begin(learning_rate=0.5)
+    epochs.run(epochs.chunks)
+    trained = copied()
+    one.go_back()
+    assert np.array_equal(copied(), start) and not np.array_equal(trained, start)
+    epochs.begin(learning_rate=0.5)
+    epochs.run(epochs.chunks)
+    copied()
+    one.restore(kept)
+    assert np.array_equal(copied(), start)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_same_bits(precision, monkeypatch):
+    """A run repeated gives the same bits, and an epoch and another are two: with dropout, in chunks that are not full."""
+    monkeypatch.setattr(trainer, "CHUNK_ROWS", 8)
+
+    def trained(*parts):
+        n = fastmlp.Network((4, 6, 2), "tanh", l2=0.01, device="cuda", precision=precision, dropout=0.2, random_state=3)
+        X, T = data(n, 13)
+        for epochs in parts:
+            n.train(X, T, optimizer=fastmlp.Adam(0.01), batch_size=11, epochs=epochs)
+        return n
+
+    assert same_bits(trained(2), trained(1, 1))
+
+
+def test_inputs(monkeypatch):
+    """Bytes, CSR and examples that come by in windows or chunks: the bits of float32 that is all there."""
+    net = network((6, 5, 3), output="softmax", loss="log_loss")
+    r = np.random.default_rng(4)
+    X, y = r.integers(0, 5, (9, 6)).astype(np.float32), r.integers(0, 3, 9)
+    twins = [gpu(net, "bf16") for _ in range(5)]
+    settings = {"optimizer": fastmlp.SGD(0.5), "batch_size": 5, "epochs": 1, "shuffle": False}
+    inputs = X, X.astype(np.uint8), scipy.sparse.csr_matrix(X)
+    for twin, x in zip(twins, inputs):
+        twin.train(x, y, **settings)
+    twins[3].train([(X[:6], y[:6]), (X[6:], y[6:])], window=5, **settings)
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer.Trainer, "chunks_at_once", lambda self, *a: 1)
+        twins[4].train(X, y, **settings)
+    assert same_bits(*twins) and not same_bits(net, *twins)
+    assert np.array_equal(twins[0].forward(inputs[2]), twins[1].forward(X))
+
+
+def test_poisoned_room(force):
+    """What an earlier chunk has left is never read: all but the padding may be NaN when an epoch begins."""
+    force(layout.shapes(np.float32, "bf16")[0], 9, STAGES)
+    net = network((6, 11, 3), activation="tanh")
+    X, T = data(net, 12)
+    found = []
+    for poison in (False, True):
+        one = trainer.Trainer(net.sizes, net.activation, net.output, net.loss, 0.0, net.dtype, 0.0, precision="bf16")
+        one.set_parameters(net.weights, net.biases)
+        epochs = one.epochs(X, T, None, {"rule": "descent"}, 7)
+        if poison:
+            plan, room = epochs.launch.plan, epochs.launch.room.copy_to_host()
+            first = plan.layers[0]
+            read = [(first["a_in_read"], first["in_words"], first["n_in"])]
+            for layer in plan.layers:
+                read.append((layer["d_out_read"], layer["out_words"], layer["n_out"]))
+                if layer["hidden"]:
+                    read.append((layer["a_out_read"], layer["out_words"], layer["n_out"]))
+                for place in (layer["a_out"], layer["d_out"]):
+                    rows = room[place : place + plan.rows * layer["out_stride"]].reshape(plan.rows, -1)
+                    rows[:, : layer["n_out"]] = np.nan
+            for place, words, columns in read:
+                copies = 2 if place == first["a_in_read"] else 1
+                rows = room[place : place + copies * plan.rows * words].view(np.uint16).reshape(copies * plan.rows, -1)
+                rows[:, :columns] = 0x7FFF
+            epochs.launch.room.copy_to_device(room)
+        epochs.begin(learning_rate=0.5)
+        epochs.run(epochs.chunks)
+        found.append([epochs.objective(), *one.parameters()[0]])
+    assert found[0][0] == found[1][0] and all(map(np.array_equal, found[0][1:], found[1][1:]))
+
+
+def test_lbfgs_and_an_estimator():
+    """L-BFGS takes the objective and gradients of the precision; an estimator passes it on."""
+    net = network((4, 5, 2))
+    X, T = data(net, 9)
+    twin = gpu(net, "tf32")
+    before = twin.objective(X, T)
+    twin.train(X, T, optimizer=fastmlp.LBFGS(), epochs=1)
+    assert twin.objective(X, T) < before
+    model = fastmlp.MLPRegressor(hidden_layer_sizes=(5,), max_iter=1, random_state=0, device="cuda", precision="bf16")
+    with pytest.warns(UserWarning):
+        h = model.fit(X, T).predict(X)
+    assert h.shape == T.shape and np.isfinite(h).all()
+
+
+def test_plans():
+    """No plan of these precisions stays in one block; shared memory has room for every product and the sums."""
+    for precision in PRECISIONS:
+        chosen = layout.plan((5, 7, 3), "tanh", "identity", np.float32, 9, 1, 2, False, layout.Machine(), precision)
+        assert not chosen.resident and chosen.shape.precision == precision
+        for shape in layout.shapes(np.float32, precision):
+            assert shape.threads % 32 == 0 and shape.depth(None) % (8 * shape.per_word * shape.slices) == 0

@@ -69,9 +69,9 @@ def make_output(real: type, shape: AnyShape, supplied: Any = None, supplied_loss
     def output_delta(work, number, chunk, row):
         """delta_j = (a_j - y_j) f'(z_j) (eq. 8) and the losses (eq. 4) of a tile of examples.
 
-        Reads z (examples, n_out) of the output layer, T and the examples' weights; writes delta (examples, n_out) and
-        adds to the tile's slot of losses; in bfloat16 delta a second time, as such. `lanes` threads share a row. With log loss, and Poisson's with e^z, f'
-        cancels: delta = a - y.
+        Reads z (examples, n_out) of the output layer, T and the examples' weights; writes delta (examples, n_out), in
+        bfloat16 a second time, as such, and adds to the tile's slot of losses. `lanes` threads share a row. With log
+        loss, and Poisson's with e^z, f' cancels: delta = a - y.
         """
         step, layer, room = work.step, work.layers[number], work.room
         line, lane = thread() // lanes, thread() % lanes

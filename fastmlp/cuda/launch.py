@@ -25,6 +25,7 @@ ALONE, COOPERATIVE, GRAPH, STAGES = "one block", "cooperative", "graph", "stages
 # The share of a multiprocessor's float32 multiply-adds that it has in float64, and how many those are a cycle.
 DOUBLE_SHARES = {(8, 0): 0.5, (9, 0): 0.5, (10, 0): 0.5}
 LANES = {(7, 5): 64, (8, 0): 64}
+TENSOR_LANES = {(8, 0): 512, (9, 0): 1024, (10, 0): 1024}  # the same on tensor cores in TF32; the last one guessed
 
 
 @functools.cache
@@ -40,6 +41,7 @@ def machine() -> Machine:
         frequency=found.CLOCK_RATE * 1e3,
         lanes=LANES.get(capability, 128),
         double_share=DOUBLE_SHARES.get(capability, 1 / 64),
+        tensor_lanes=TENSOR_LANES.get(capability, 128),
     )
 
 

@@ -99,10 +99,9 @@ class WarpShape(NamedTuple):
     def step_words(self, a_by_row: bool, b_by_row: bool) -> tuple[int, int]:
         """Words of shared memory for a step of either factor."""
         depth = self.words * self.per_word
-        return tuple(
-            (count if by_row else depth) * self.line(count, by_row)
-            for count, by_row in ((self.rows, a_by_row), (self.columns, b_by_row))
-        )
+        a = (self.rows if a_by_row else depth) * self.line(self.rows, a_by_row)
+        b = (self.columns if b_by_row else depth) * self.line(self.columns, b_by_row)
+        return a, b
 
     @property
     def sums_line(self) -> int:
@@ -134,7 +133,11 @@ else:
 # largest tile needs more shared memory than compute capability 8.0 has; the slices of the smallest share the terms.
 WARP_TILES: tuple[tuple[Any, ...], ...]
 if SIMULATED:
-    WARP_TILES = ((16, 16, 1, 16, 16, 2, 8, 1, 0.3), (16, 16, 2, 16, 16, 3, 16, 1, 0.3), (32, 32, 1, 16, 32, 2, 8, 1, 0.3))
+    WARP_TILES = (
+        (16, 16, 1, 16, 16, 2, 8, 1, 0.3),
+        (16, 16, 2, 16, 16, 3, 16, 1, 0.3),
+        (32, 32, 1, 16, 32, 2, 8, 1, 0.3),
+    )
 else:
     WARP_TILES = (
         (16, 16, 4, 16, 16, 4, 32, 4, 0.15),
@@ -285,7 +288,7 @@ class Layout(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def layout(sizes: tuple[int, ...], activation: str, output: str, real: Any, precision: str = "float32") -> Layout:
-    """Where W and b of each layer lie in the model: all W first, then all b; then W in bfloat16, if that is multiplied."""
+    """Where W and b of each layer lie in the model: all W, all b, and, where that is multiplied, W in bfloat16."""
     layers = np.zeros(len(sizes) - 1, LAYER)
     place, per_word = 0, 2 if precision == "bf16" else 1
     multiple = lanes(real) * per_word

@@ -1,8 +1,8 @@
-"""A tile of a product on tensor cores: the loop that forward, backward and accumulate have in common, in TF32 or bfloat16.
+"""A tile of a product on tensor cores, in TF32 or bfloat16: what forward, backward and accumulate have in common.
 
 C[r, c] = sum_k A[r, k] B[k, c] as in tile.py: steps of the terms come by in a ring in shared memory, by asynchronous
-copies. Here each warp has a rectangle of the tile, of products of 16 x 8 sums over 8 words of terms (8 numbers of TF32 or
-16 of bfloat16), whose fragments are laid out as in warp.py; the sums are float32, in registers. Both precisions read
+copies. Here each warp has a rectangle of the tile, of products of 16 x 8 sums over 8 words of terms (8 numbers of TF32
+or 16 of bfloat16), whose fragments are laid out as in warp.py; the sums are float32, in registers. Both precisions read
 the same words: where the terms follow one another in memory, by ldmatrix; where they do not, by ldmatrix.trans in
 bfloat16, and word by word in TF32. Places are in words.
 
@@ -51,7 +51,7 @@ def _product(shape: WarpShape, a_by_row: bool, b_by_row: bool) -> Product:
     stages, words, per_word, depth = shape.stages, shape.words, shape.per_word, shape.depth(None)
     down, across = shape.rows_each // PRODUCT_ROWS, shape.columns_each // PRODUCT_COLUMNS
     warps_across, warps = columns // shape.columns_each, threads // LANES // slices
-    (a_size, b_size), step_size = shape.step_words(a_by_row, b_by_row), sum(shape.step_words(a_by_row, b_by_row))
+    a_size, step_size = shape.step_words(a_by_row, b_by_row)[0], sum(shape.step_words(a_by_row, b_by_row))
     a_line, b_line = shape.line(rows, a_by_row), shape.line(columns, b_by_row)
     words_each = words // slices  # terms of a step that a slice multiplies, in words
     n_sums, n_a, n_b = 4 * down * across, 4 * down, 2 * across

@@ -5,6 +5,7 @@ TF32 number each. Which entries those are is written down here from the tables o
 mma.m16n8k16", "... mma.m16n8k8", "ldmatrix").
 """
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -42,41 +43,35 @@ def _halves(words: np.ndarray) -> np.ndarray:
     return of_bfloat16(np.stack([words & np.uint32(0xFFFF), words >> np.uint32(16)], axis=-1))
 
 
+# Where the entries of the fragments are: of lane, register and, in bfloat16, half of it, the row and the column.
+_r, _h = np.arange(4), np.arange(2)
+_group, _in_group = GROUP[:, None, None], IN_GROUP[:, None, None]
+_C = GROUP[:, None] + 8 * (_r // 2), 2 * IN_GROUP[:, None] + _r % 2
+_A_BF16 = _group + 8 * (_r % 2)[:, None] + 0 * _h, 2 * _in_group + 8 * (_r // 2)[:, None] + _h
+_B_BF16 = 2 * _in_group + 8 * _r[:2, None] + _h, _group + 0 * _r[:2, None] + 0 * _h
+_A_TF32 = GROUP[:, None] + 8 * (_r % 2), IN_GROUP[:, None] + 4 * (_r // 2)
+_B_TF32 = IN_GROUP[:, None] + 4 * _r[:2], GROUP[:, None] + 0 * _r[:2]
+
+
 def mma_bf16(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """mma.m16n8k16: the fragment (32, 4) of A B + C; a (32, 4) and b (32, 2) are words, c (32, 4) float32."""
-    A, B = np.empty((16, 16)), np.empty((16, 8))
-    for register, numbers in enumerate(np.moveaxis(_halves(a), 1, 0)):
-        for half in range(2):
-            row = GROUP + 8 * (register % 2)
-            A[row, 2 * IN_GROUP + half + 8 * (register // 2)] = numbers[:, half]
-    for register, numbers in enumerate(np.moveaxis(_halves(b), 1, 0)):
-        for half in range(2):
-            B[2 * IN_GROUP + half + 8 * register, GROUP] = numbers[:, half]
-    return _product(A, B, c)
+    return _product((16, 16, 8), (_A_BF16, _halves(a)), (_B_BF16, _halves(b)), c)
 
 
 def mma_tf32(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """mma.m16n8k8: the fragment (32, 4) of A B + C; the chip does not look at the low 13 bits of a word."""
-    A, B = np.empty((16, 8)), np.empty((8, 8))
-    for register in range(4):
-        A[GROUP + 8 * (register % 2), IN_GROUP + 4 * (register // 2)] = _truncated(a[:, register])
-    for register in range(2):
-        B[IN_GROUP + 4 * register, GROUP] = _truncated(b[:, register])
-    return _product(A, B, c)
+    return _product((16, 8, 8), (_A_TF32, _truncated(a)), (_B_TF32, _truncated(b)), c)
 
 
 def _truncated(words: np.ndarray) -> np.ndarray:
     return (words & np.uint32(0xFFFFE000)).view(np.float32)
 
 
-def _product(A: np.ndarray, B: np.ndarray, c: np.ndarray) -> np.ndarray:
+def _product(shape: tuple[int, int, int], a: Any, b: Any, c: np.ndarray) -> np.ndarray:
+    A, B = np.empty(shape[:2]), np.empty(shape[1:])
+    A[a[0]], B[b[0]] = a[1], b[1]
     with np.errstate(all="ignore"):
-        D = A @ B
-        result = np.empty((LANES, 4), np.float32)
-        for register in range(4):
-            entry = D[GROUP + 8 * (register // 2), 2 * IN_GROUP + register % 2]
-            result[:, register] = entry + c[:, register]
-    return result
+        return ((A @ B)[_C] + c).astype(np.float32)
 
 
 def load_matrices(rows: np.ndarray, transposed: bool) -> np.ndarray:
@@ -104,11 +99,13 @@ class Warp:
     def of_this_thread(cls) -> tuple["Warp", int]:
         """The warp of a thread of the simulator, and which lane of it the thread is."""
         thread: Any = threading.current_thread()
-        manager = thread._manager
-        if np.prod(manager._block_dim) % LANES:
-            raise ValueError(f"a block has {np.prod(manager._block_dim)} threads; warps are of {LANES}")
-        warps = manager.__dict__.setdefault("warps", {})
-        return warps.setdefault(thread.thread_id // LANES, cls()), thread.thread_id % LANES
+        if not hasattr(thread, "warp"):
+            threads = math.prod(thread._manager._block_dim)
+            if threads % LANES:
+                raise ValueError(f"a block has {threads} threads; warps are of {LANES}")
+            warps = thread._manager.__dict__.setdefault("warps", {})
+            thread.warp = warps.setdefault(thread.thread_id // LANES, cls())
+        return thread.warp, thread.thread_id % LANES
 
     def meet(self, name: str, lane: int, given: Any, made_of: Callable[[list[Any]], Any]) -> Any:
         """Give something, wait for the others, and get result[lane] of what made_of(all that was given) returns."""
