@@ -3,14 +3,14 @@
     python tests/compile_cuda.py 8.0 9.0 [float32 | float64 | tf32 | bf16] [epoch | stage]
 
 The first chip named decides which instructions the kernels have. For each chip and kernel: registers, bytes of the
-stack and of spills, static and dynamic shared memory, threads, and how often some instructions are in its PTX. Run by
-test_cuda_compile.py, in processes without the simulator.
+stack and of spills, static and dynamic shared memory, threads, and how often some instructions are in its PTX; of those
+that multiply on tensor cores also in the machine code, if cuobjdump is there. Run by test_cuda_compile.py, in processes
+without the simulator.
 """
 
 import itertools
 import json
 import math
-import os
 import pathlib
 import re
 import subprocess
@@ -27,8 +27,8 @@ import fastmlp
 from fastmlp.cuda import epoch, launch, layout, reduction
 
 WORDS = ("fma.rn", "cp.async.cg", "ld.shared.v", ".f64", "atom.", "red.release", "ld.acquire")
-TENSOR_WORDS = ("m16n8k8", "m16n8k16", "ldmatrix", ".trans", "cvt.rna.tf32", "cvt.rn.bf16", "ld.local", "st.local")
-WORDS += TENSOR_WORDS
+WORDS += ("m16n8k8.row.col.f32.tf32", "m16n8k16.row.col.f32.bf16", "ldmatrix", ".trans", "cvt.rna.tf32", "cvt.rn.bf16")
+MACHINE_WORDS = ("HMMA.1688.F32.TF32", "HMMA.16816.F32.BF16", "LDSM.16", "LDGSTS", "LDL", "STL")
 TABLE_BYTES = 4096  # of shared memory, for a network of a few layers
 
 
@@ -121,9 +121,14 @@ def assembled(text, bounds, shared, capability, folder):
     path = pathlib.Path(folder, "kernel.ptx")
     path.write_text(text)
     chip = f"-arch=sm_{capability[0]}{capability[1]}"
-    done = subprocess.run([ptxas(), chip, "-v", str(path), "-o", os.devnull], capture_output=True, text=True)
+    code = str(path) + ".cubin"
+    done = subprocess.run([ptxas(), chip, "-v", str(path), "-o", code], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
+    instructions, reader = None, pathlib.Path(ptxas()).with_name("cuobjdump")
+    if "mma.sync" in text and reader.exists():
+        sass = subprocess.run([reader, "-sass", code], capture_output=True, text=True, check=True).stdout
+        instructions = {word: len(re.findall(rf"\s{re.escape(word)}", sass)) for word in MACHINE_WORDS}
 
     def number(pattern):
         found = re.search(pattern, done.stderr)
@@ -138,6 +143,7 @@ def assembled(text, bounds, shared, capability, folder):
         "threads": bounds[0],
         "blocks": bounds[1],
         "words": {word: text.count(word) for word in WORDS},
+        "instructions": instructions,
     }
 
 

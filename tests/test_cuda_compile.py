@@ -18,11 +18,18 @@ if importlib.util.find_spec("numba_cuda") is None:
 if not any([*pathlib.Path(p).glob("nvidia/*/bin/ptxas")] for p in sys.path) and shutil.which("ptxas") is None:
     pytest.skip("no ptxas: neither the package nvidia-cuda-nvcc nor one on the path", allow_module_level=True)
 
+LARGEST_SHARED = {"8.0": 163 << 10, "9.0": 227 << 10}  # that a block may have
+
+
+def precision_of(name):
+    """The precision of a kernel that multiplies on tensor cores, else None."""
+    return next((precision for precision in ("bf16", "tf32") if precision in name.split()), None)
+
 
 @pytest.fixture(scope="module")
 def reports():
     """What compile_cuda.py prints for each chip."""
-    jobs = [(*CHIPS[1:], real) for real in ("float32", "float64")]
+    jobs = [(*CHIPS[1:], real) for real in ("bf16", "tf32", "float32", "float64")]
     jobs += [(CHIPS[0], "float32", "stage")]  # a chip with hardly any float64: each tile, without the loop over chunks
 
     def compiled(job):
@@ -39,11 +46,15 @@ def reports():
 @pytest.mark.parametrize("chip", CHIPS)
 def test_budgets(reports, chip):
     """No spills, no stack; blocks that fit a multiprocessor's 65,536 registers, and shared memory without asking."""
-    assert len(reports[chip]) >= (18 if chip != "7.5" else 6)
+    assert len(reports[chip]) >= (40 if chip != "7.5" else 6)
     for name, kernel in reports[chip].items():
         assert kernel["spills"] == 0 and kernel["stack"] == 0, (name, kernel)
         assert kernel["registers"] <= 255 and kernel["registers"] * kernel["threads"] * kernel["blocks"] <= 65536, name
-        assert kernel["static_shared"] == 0 and kernel["dynamic_shared"] <= 48 << 10, (name, kernel)
+        blocks = kernel["blocks"]  # the largest tile on tensor cores is for chips that have shared memory for it
+        most = LARGEST_SHARED["9.0" if "128x256" in name else chip] if precision_of(name) else 48 << 10
+        assert kernel["static_shared"] == 0 and kernel["dynamic_shared"] <= most, (name, kernel)
+        if chip == "9.0" and precision_of(name):  # a block takes 1 KiB more; the blocks meant are there together
+            assert (kernel["dynamic_shared"] + 1024) * blocks <= 228 << 10, (name, kernel)
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -52,7 +63,30 @@ def test_instructions(reports, chip):
     for name, kernel in reports[chip].items():
         words = kernel["words"]
         assert words["atom."] == 0 and words["red.release"] == (name.startswith("epoch ") and "one block" not in name)
-        if name.startswith(("epoch", "stage")):
+        if name.startswith(("epoch", "stage")) and not precision_of(name):
             assert words["fma.rn"] >= 3 * 64 and words["ld.shared.v"] >= 3 * 4, (name, words)
             copies = chip != "7.5" and "one block" not in name
             assert (words["cp.async.cg"] > 0) == copies, (name, words)
+
+
+@pytest.mark.parametrize("chip", CHIPS[1:])
+def test_tensor_instructions(reports, chip):
+    """Three products a kernel, each of the tile's mma, fed by ldmatrix and asynchronous copies; sums in registers."""
+    for name, kernel in reports[chip].items():
+        precision, words, machine = precision_of(name), kernel["words"], kernel["instructions"]
+        if precision is None:
+            assert machine is None and words["ldmatrix"] == 0
+            continue
+        rows, columns = map(int, name.split()[1].split("x"))
+        warps = kernel["threads"] // 32
+        steps = 4 if rows > 16 else 1  # of 8 words; the smallest tile's four slices have one each
+        products = 3 * steps * (rows // 16) * (columns // 8) // (warps if rows > 16 else 1)
+        mma = {"bf16": "m16n8k16.row.col.f32.bf16", "tf32": "m16n8k8.row.col.f32.tf32"}
+        assert words[mma[precision]] == products and sum(words[other] for other in mma.values()) == products, name
+        assert words["cp.async.cg"] >= 6 and words["ld.acquire"] == name.startswith("epoch"), name
+        assert words["ldmatrix"] > 0 and (words[".trans"] > 0) == (precision == "bf16"), name
+        assert (words["cvt.rna.tf32"] > 0, words["cvt.rn.bf16"] > 0) == (precision == "tf32", precision == "bf16"), name
+        if machine is not None:
+            hmma = {"bf16": "HMMA.16816.F32.BF16", "tf32": "HMMA.1688.F32.TF32"}[precision]
+            assert machine[hmma] >= products and machine["LDSM.16"] == words["ldmatrix"], (name, machine)
+            assert machine["LDGSTS"] >= 6 and machine["LDL"] == machine["STL"] == 0, (name, machine)

@@ -323,7 +323,7 @@ def test_copies_follow_the_weights(settings):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_same_bits(precision, monkeypatch):
-    """A run repeated gives the same bits, and an epoch and another are two: with dropout, in chunks that are not full."""
+    """A run repeated gives the same bits, and an epoch and another are two; with dropout, in chunks."""
     monkeypatch.setattr(trainer, "CHUNK_ROWS", 8)
 
     def trained(*parts):
