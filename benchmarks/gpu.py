@@ -2,11 +2,12 @@
 
     pip install -e ".[cuda,test,bench]" "jax[cuda13]" && python benchmarks/gpu.py
 
-in this order: (a) tests/test_cuda.py on the device, every kernel on ragged shapes against the lecture in float64;
-(b) the machine's ceilings: multiply-adds, tensor cores, copies, a launch, a barrier of the grid; (c) epochs of fastmlp,
-PyTorch (eager, CUDA graphs, torch.compile) and JAX (jit and scan) on the networks of epochs.py, and on a grid of widths
-and minibatches, each peer in a process of its own, by device events (JAX, which shows none, by the host's clock),
-medians; (d) JSON and a table under results/, named after the device. Without a GPU it says why and ends with status 1.
+in this order: (a) tests/test_cuda.py and test_tensor_cores.py on the device, every kernel on ragged shapes against the
+lecture in float64; (b) the machine's ceilings: multiply-adds, products, copies, a launch, a barrier of the grid; (c)
+epochs of fastmlp, PyTorch (eager, CUDA graphs, torch.compile) and JAX (jit and scan) on the networks of epochs.py, and
+on a grid of widths and minibatches, in float32, TF32 and bfloat16 (PyTorch under autocast), each peer in a process of
+its own, by device events (JAX, which shows none, by the host's clock), medians; (d) JSON and tables under results/,
+named after the device. Without a GPU it says why and ends with status 1.
 
 A step's time is the difference between trainings of two lengths: a call of fastmlp's train copies the data to the
 device, which the peers have done before. A child process that runs out of memory or time costs its figures, not the
@@ -31,6 +32,9 @@ from machine import HERE, RESULTS, ROOT, describe, save
 WIDTHS, BATCHES = (64, 256, 1024, 4096), (64, 1024, 16384, 65536)
 STEPS = 8  # of an epoch of the grid's networks
 MOST_FLOPS = 2e13  # of such an epoch
+
+PRECISIONS = ("float32", "tf32", "bf16")
+TESTS = ("tests/test_cuda.py", "tests/test_tensor_cores.py")
 
 GRID = {
     f"width-{width}-b{batch}": Case((width,) * 4 + (10,), batch, STEPS * batch, "lecture")
@@ -124,7 +128,7 @@ def ceilings():
 
 
 def products():
-    """TFLOP/s of the vendor's products: float32, TF32 and bfloat16 of 4096, and float32 of the grid's widths."""
+    """TFLOP/s of the vendor's products of the grid's widths, and of 4096, in each precision."""
     import torch
 
     found = {}
@@ -140,14 +144,13 @@ def products():
             times.append(begin.elapsed_time(end) / 1e3)
         return 2.0 * m * n * k / statistics.median(times) / 1e12
 
-    torch.backends.cuda.matmul.allow_tf32 = True
-    found["tf32_tflops"] = rate(4096, 4096, 4096, torch.float32)
-    found["bf16_tflops"] = rate(4096, 4096, 4096, torch.bfloat16)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    found["sgemm_tflops"] = rate(4096, 4096, 4096, torch.float32)
-    found["sgemm_of"] = {
-        f"{width}-b{batch}": rate(batch, width, width, torch.float32) for width in WIDTHS for batch in BATCHES
-    }
+    for precision in PRECISIONS:
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        found[f"gemm_{precision}_tflops"] = rate(4096, 4096, 4096, dtype)
+        found[f"gemm_{precision}_of"] = {
+            f"width-{width}-b{batch}": rate(batch, width, width, dtype) for width in WIDTHS for batch in BATCHES
+        }
     return found
 
 
@@ -185,10 +188,10 @@ def timer(peer):
     return on_device
 
 
-def measure(peer, name, samples, seconds=0.1):
+def measure(peer, precision, name, samples, seconds=0.1):
     """Device seconds of a step of a case's training: some samples, each of epochs that last for `seconds`."""
     case = EVERY[name]
-    train, _ = ON_GPU[peer](case, "float32", 1)
+    train, _ = ON_GPU[peer](case, "float32", 1, precision=precision)
     clock, epochs = timer(peer), 1
     train(1)
     while True:  # until the difference is more than what an upload's jitter could make it
@@ -210,10 +213,10 @@ def child(arguments):
         except Exception as error:  # PyTorch is absent, or is a build for CPUs
             print(f"no products: {error}", file=sys.stderr)
         return
-    peer, samples, *names = rest
+    peer, precision, samples, *names = rest
     for name in names:
         try:
-            print(json.dumps([name, measure(peer, name, int(samples))]), flush=True)
+            print(json.dumps([name, measure(peer, precision, name, int(samples))]), flush=True)
         except Exception as error:  # a peer that is absent, or out of memory
             print(json.dumps([name, f"{type(error).__name__}: {error}"[:300]]), flush=True)
 
@@ -246,7 +249,7 @@ def ask(arguments, limit):
 def check(limit):
     """Run the device's tests; returns pytest's last line and whether all passed."""
     environment = os.environ | {"FASTMLP_TEST_GPU": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "--maxfail=20", "tests/test_cuda.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "--maxfail=20", *TESTS]
     try:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired as late:
@@ -256,12 +259,19 @@ def check(limit):
     return {"passed": done.returncode == 0, "summary": (done.stdout.strip().splitlines() or ["no output"])[-1]}
 
 
-def table(result):
-    """The medians as lines of a Markdown table: microseconds a step."""
-    peers = list(result["peers"])
-    lines = ["| us a step | " + " | ".join(peers) + " | lead | TFLOP/s |", "| --- |" + " ---: |" * (len(peers) + 2)]
+def medians_of(result, precision, name):
+    """The medians of a case: microseconds a step of each peer that has been timed."""
+    found = {peer: figures.get(name) for peer, figures in result["peers"].get(precision, {}).items()}
+    return {peer: statistics.median(times) * 1e6 for peer, times in found.items() if isinstance(times, list)}
+
+
+def table(result, precision):
+    """The medians as lines of a Markdown table: microseconds a step, and the share of the vendor's product's speed."""
+    peers, products = list(result["peers"][precision]), result.get("ceilings", {}).get(f"gemm_{precision}_of", {})
+    lines = [f"| us a step, {precision} | " + " | ".join(peers) + " | lead | TFLOP/s | of cuBLAS |"]
+    lines += ["| --- |" + " ---: |" * (len(peers) + 3)]
     for name, case in EVERY.items():
-        medians = {p: statistics.median(t) * 1e6 for p in peers if isinstance(t := result["peers"][p].get(name), list)}
+        medians = medians_of(result, precision, name)
         if not medians:
             continue
         cells = [f"{medians[p]:.3g}" if p in medians else "-" for p in peers]
@@ -269,7 +279,28 @@ def table(result):
         lead = f"{min(medians.values()) / ours:.2f}x" if ours and medians else "-"
         flops = case.flops / (case.examples // case.batch)
         rate = f"{flops / ours / 1e6:.3g}" if ours else "-"
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {lead} | {rate} |")
+        share = f"{flops / ours / 1e6 / products[name]:.0%}" if ours and name in products else "-"
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {lead} | {rate} | {share} |")
+    return lines
+
+
+def targets(result):
+    """What was to be reached on an H100, beside what was found."""
+    narrow, small = "fused-64x4-b16384", "mnist-784-128-10-b64"
+    found, graph = (medians_of(result, "bf16", narrow).get(peer) for peer in ("fastmlp-cuda", "torch-graph-cuda"))
+    lead = f"{graph / found:.2f}x" if found and graph else "not measured"
+    lines = [f"- {narrow}, bf16: {lead} PyTorch with CUDA graphs (target 4x)"]
+    for precision in PRECISIONS[1:]:
+        products, shares = result.get("ceilings", {}).get(f"gemm_{precision}_of", {}), []
+        for name in GRID:
+            ours = medians_of(result, precision, name).get("fastmlp-cuda")
+            if ours and name in products and GRID[name].sizes[0] >= 1024:
+                shares.append(GRID[name].flops / STEPS / ours / 1e6 / products[name])
+        span = f"{min(shares):.0%} to {max(shares):.0%}" if shares else "not measured"
+        lines.append(f"- widths from 1024 on, {precision}: {span} of cuBLAS (target 55%)")
+    steps = [medians_of(result, precision, small).get("fastmlp-cuda") for precision in PRECISIONS]
+    steps = ", ".join(f"{precision} {step:.3g} us" for precision, step in zip(PRECISIONS, steps) if step)
+    lines.append(f"- {small}: {steps or 'not measured'} a step (target 5 us)")
     return lines
 
 
@@ -278,12 +309,14 @@ def parse(arguments):
     parser.add_argument("--only", default="check,ceilings,peers", help="parts to run (default: %(default)s)")
     parser.add_argument("--cases", default="*", metavar="GLOB", help="networks to time (default: all)")
     parser.add_argument("--peers", default=",".join(ON_GPU), help="comma-separated (default: %(default)s)")
+    parser.add_argument("--precisions", default=",".join(PRECISIONS), help="comma-separated (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=5, help="times taken of each (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=900, help="seconds for a peer in all (default: %(default)s)")
     parser.add_argument("--output", metavar="FOLDER", default=RESULTS, help="where the results go")
     args = parser.parse_args(arguments)
-    args.only, args.peers = args.only.split(","), args.peers.split(",")
-    if unknown := {*args.only} - {"check", "ceilings", "peers"} or {*args.peers} - {*ON_GPU}:
+    args.only, args.peers, args.precisions = (a.split(",") for a in (args.only, args.peers, args.precisions))
+    known = {"check", "ceilings", "peers"}, {*ON_GPU}, {*PRECISIONS}
+    if unknown := set().union(*({*a} - k for a, k in zip((args.only, args.peers, args.precisions), known))):
         parser.error(f"{', '.join(sorted(unknown))} unknown")
     args.cases = fnmatch.filter(EVERY, args.cases)
     return args
@@ -313,15 +346,18 @@ def main(arguments):
         print(json.dumps(result["ceilings"], indent=1))
         save(result, path)
     result.setdefault("peers", {})
-    for peer in args.peers if "peers" in args.only else ():
-        lines, trouble = ask(["epochs", peer, args.samples, *args.cases], args.limit)
-        result["peers"][peer] = result["peers"].get(peer, {}) | dict(lines) | {"trouble": trouble}
+    turns = [(precision, peer) for precision in args.precisions for peer in args.peers]
+    for precision, peer in turns if "peers" in args.only else ():
+        figures = result["peers"].setdefault(precision, {}).setdefault(peer, {})
+        lines, trouble = ask(["epochs", peer, precision, args.samples, *args.cases], args.limit)
+        figures |= dict(lines) | {"trouble": trouble}
         if trouble:
-            print(f"{peer}: {trouble}")
+            print(f"{peer}, {precision}: {trouble}")
         save(result, path)
-    lines = [f"{found.name}, float32, medians of {args.samples}, commit {result['commit']}, {result['date'][:10]}", ""]
-    lines += table(result)
-    lines += ["", f"Left out as too long: {', '.join(TOO_LONG)}."]
+    lines = [f"{found.name}, medians of {args.samples}, commit {result['commit']}, {result['date'][:10]}", ""]
+    for precision in result["peers"]:
+        lines += [*table(result, precision), ""]
+    lines += [*targets(result), "", f"Left out as too long: {', '.join(TOO_LONG)}."]
     print("\n".join(lines))
     with open(os.path.join(args.output, f"gpu-{name}.md"), "w") as file:
         file.write("\n".join(lines) + "\n")

@@ -86,10 +86,29 @@ def test_gpu_table(epochs, monkeypatch):
     gpu = importlib.import_module("gpu")
     name = "mnist-784-128-10-b64"
     times = {"fastmlp-cuda": [1e-6, 2e-6, 9e-6], "jax-cuda": [6e-6, 8e-6], "torch-cuda": "OutOfMemoryError"}
-    peers = {peer: {name: found} for peer, found in times.items()}
-    header, _, row = gpu.table({"peers": peers})
+    peers = {"tf32": {peer: {name: found} for peer, found in times.items()}}
+    header, _, row = gpu.table({"peers": peers}, "tf32")
     assert "jax-cuda" in header and row.split(" | ")[1:5] == ["2", "7", "-", "3.50x"]
     monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "0")
-    lines, problem = gpu.ask(["epochs", "fastmlp-cuda", 1, name], 100)
+    lines, problem = gpu.ask(["epochs", "fastmlp-cuda", "bf16", 1, name], 100)
     assert problem == "" and lines[0][0] == name and (isinstance(lines[0][1], list) or "AbsentError" in lines[0][1])
-    assert gpu.ask(["epochs", "fastmlp-cuda", 1, name], 0.01) == ([], "took longer than 0.01 s")
+    assert gpu.ask(["epochs", "fastmlp-cuda", "bf16", 1, name], 0.01) == ([], "took longer than 0.01 s")
+
+
+def test_gpu_targets(epochs):
+    """Targets are named beside what was found, at their own precision, and what was not measured is said to be so."""
+    gpu = importlib.import_module("gpu")
+    wide, flops = "width-1024-b1024", gpu.GRID["width-1024-b1024"].flops / gpu.STEPS
+    bf16 = {
+        "fastmlp-cuda": {"fused-64x4-b16384": [2e-6], wide: [flops / 300e12], "mnist-784-128-10-b64": [4e-6]},
+        "torch-graph-cuda": {"fused-64x4-b16384": [9e-6]},
+    }
+    result = {"peers": {"bf16": bf16}, "ceilings": {"gemm_bf16_of": {wide: 600.0}}}
+    narrow, tf32, wide_bf16, small = gpu.targets(result)
+    assert "4.50x" in narrow and "not measured" in tf32 and "50% to 50% of cuBLAS" in wide_bf16 and "bf16 4 us" in small
+    assert "| 50% |" in next(line for line in gpu.table(result, "bf16") if wide in line)
+    assert all("not measured" in line for line in gpu.targets({"peers": {}}))
+    args = gpu.parse(["--precisions", "tf32,bf16", "--only", "check"])
+    assert args.precisions == ["tf32", "bf16"] and args.only == ["check"]
+    with pytest.raises(SystemExit):
+        gpu.parse(["--precisions", "fp8"])

@@ -234,7 +234,8 @@ def test_products_of_rounded_numbers(force, precision, number, split, mode):
         delta_2.astype(np.float64).sum(0) / m,
         delta_3.astype(np.float64).sum(0) / m,
     ]
-    assert_close([a_2, z_3, delta_3, delta_2, *dW, *db], expected, 2e-6)
+    # a chip's own sums of an mma's terms may be cut off where float32 would round
+    assert_close([a_2, z_3, delta_3, delta_2, *dW, *db], expected, 2e-6 if ptx.SIMULATED else 1e-5)
 
 
 @pytest.mark.parametrize(("precision", "output", "loss"), [(PRECISIONS[n % 2], *o) for n, o in enumerate(OUTPUTS)])
