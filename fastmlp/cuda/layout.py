@@ -262,11 +262,15 @@ class Machine(NamedTuple):
     stage_seconds: float = 0.3e-6
     barrier_seconds: float = 1.0e-6
 
-    def product_seconds(self, shape: AnyShape, depth: int, tiles: int, real: Any) -> float:
-        """Seconds for so many tiles of `depth` terms, dealt to the multiprocessors, each with blocks_each at a time."""
+    def product_seconds(self, shape: AnyShape, depth: int, tiles: int, real: Any, blocks: int) -> float:
+        """Seconds for so many tiles of `depth` terms, dealt to the multiprocessors, each with blocks_each at a time.
+
+        `blocks` work on them in all: tensor cores wait where a multiprocessor has less than it could.
+        """
         size, entries = np.dtype(real).itemsize / shape.per_word, shape.rows * shape.columns
         if isinstance(shape, WarpShape):
-            rate = self.tensor_lanes * shape.per_word * shape.share
+            occupied = min(1.0, math.ceil(blocks / self.multiprocessors) / shape.blocks)
+            rate = self.tensor_lanes * shape.per_word * shape.share * (1 + occupied) / 2
         else:
             rate = self.lanes * (1.0 if size == 4 else self.double_share) * shape.share
         bytes_each = min(self.l2_bytes_each, self.l2_bytes / min(tiles, self.multiprocessors))
@@ -352,14 +356,15 @@ class Program:
         depth = {FORWARD: layer["n_in"], BACKWARD: layer["n_out"], ACCUMULATE: operation.get("slice_rows", 0)}
         if operation["kind"] not in depth:
             return self.machine.tile_seconds if fused else 0.0
-        tiles = self.tasks(operation)
+        tiles = blocks = self.tasks(operation)
         if fused:  # a block has all the columns of its rows
+            blocks = operation["rows"]
             tiles = (
                 operation["columns"]
                 * self.machine.multiprocessors
                 * math.ceil(operation["rows"] / self.machine.multiprocessors)
             )
-        return self.machine.product_seconds(self.shape, int(depth[operation["kind"]]), tiles, self.real)
+        return self.machine.product_seconds(self.shape, int(depth[operation["kind"]]), tiles, self.real, blocks)
 
     def stage(self, operations: list[dict[str, int]], fused: bool = False, last_only: bool = False) -> None:
         """Add a stage; its operations' tasks follow one another, unless they are fused."""
