@@ -138,9 +138,33 @@ def test_intrinsics_of_a_warp():
         np.testing.assert_allclose(d.T, fragments(A, B, expected, 2)[2], rtol=1e-6, atol=1e-6)
 
 
+@cuda.jit
+def conversions(x, words, back):
+    """Of x (n,): pairs as words of bfloat16, then each as bits, as TF32's, and as bfloat16 stored and read again."""
+    t, n = cuda.threadIdx.x, x.size
+    if t % 2 == 0:
+        words[t // 2] = ptx.pack_bf16(x[t], x[t + 1])
+    words[n + t] = ptx.word_of(x[t])
+    words[2 * n + t] = ptx.tf32(ptx.word_of(x[t]))
+    ptx.store_bf16(back, t, x[t])
+    back[n + t] = ptx.load_bf16(back, t)
+
+
+def test_conversions():
+    """Words as the chip's instructions make them: the low half first, bfloat16 ties to even, TF32's away from zero."""
+    x = np.random.default_rng(3).standard_normal(32).astype(np.float32)
+    x[:4] = 1 + 2**-8, -1 - 3 * 2**-8, 1 + 2**-11, np.inf
+    words, back = (cuda.to_device(np.zeros(96, kind)) for kind in (np.uint32, np.float32))
+    conversions[1, 32](cuda.to_device(x), words, back)
+    words, back, low = words.copy_to_host(), back.copy_to_host(), warp.bfloat16(x)
+    assert np.array_equal(words[:16].view(np.uint16), low) and np.array_equal(words[32:64], x.view(np.uint32))
+    assert np.array_equal(words[64:], warp.tf32(x)) and np.array_equal(back[:16].view(np.uint16), low)
+    assert np.array_equal(back[32:64], warp.of_bfloat16(low))
+
+
 @pytest.mark.skipif(not ptx.SIMULATED, reason="of the simulator")
 def test_threads_of_a_warp_that_do_not_meet():
-    """A thread that fails, or is elsewhere, leaves no other waiting."""
+    """A thread that fails, or is elsewhere, leaves no other waiting; nor does a warp that is not whole."""
 
     @cuda.jit
     def alone(x):
@@ -151,6 +175,19 @@ def test_threads_of_a_warp_that_do_not_meet():
 
     with pytest.raises(ZeroDivisionError, match="thread five"):
         alone[1, 32, 0, 64](np.zeros(32, np.float32))
+
+    @cuda.jit
+    def divided(x):
+        shared = cuda.shared.array(0, float32)
+        if cuda.threadIdx.x < 7:
+            x[cuda.threadIdx.x] = ptx.load_matrices(shared, 0)[0]
+        else:
+            x[cuda.threadIdx.x] = ptx.load_matrices_transposed(shared, 0)[0]
+
+    with pytest.raises(RuntimeError, match="threads of a warp are at load_matrices"):
+        divided[1, 32, 0, 64](np.zeros(32, np.float32))
+    with pytest.raises(ValueError, match="a block has 16 threads; warps are of 32"):
+        divided[1, 16, 0, 64](np.zeros(16, np.float32))
 
 
 # networks
@@ -271,8 +308,7 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("rule", "precision"), [*((rule, "bf16") for rule in RULES), ("adam", "tf32")])
 def test_rules(rule, precision):
     """Every rule's updates are near the lecture's: the gradients' errors do not grow over four of them.
 

@@ -49,10 +49,12 @@ class Shape(NamedTuple):
 
     @property
     def precision(self) -> str:
+        """None but a network's own dtype, in which it multiplies."""
         return "float32"
 
     @property
     def per_word(self) -> int:
+        """Terms in a place of what is multiplied: the float32 or float64 themselves."""
         return 1
 
     def depth(self, real: Any) -> int:

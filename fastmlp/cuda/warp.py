@@ -35,7 +35,7 @@ def tf32(numbers: Any) -> np.ndarray:
     numbers = np.asarray(numbers, np.float32)
     bits = numbers.view(np.uint32)
     rounded = (bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
-    return np.where(np.isnan(numbers), np.uint32(0x7FFFFFFF), np.where(np.isinf(numbers), bits, rounded))
+    return np.where(np.isnan(numbers), np.uint32(0x7FFFFFFF), rounded)
 
 
 def _halves(words: np.ndarray) -> np.ndarray:
