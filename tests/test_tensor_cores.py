@@ -239,7 +239,7 @@ def force(monkeypatch):
 
 
 STAGES = launch.STAGES if ptx.SIMULATED else launch.GRAPH
-PLANS = [(0, 0, launch.COOPERATIVE), (1, 9, STAGES), (2, 1, launch.COOPERATIVE)]
+PLANS = [(0, 9, STAGES), (1, 1, launch.COOPERATIVE), (2, 0, launch.COOPERATIVE)]
 if not ptx.SIMULATED:
     PLANS = [(n, *rest) for n in range(5) for _, *rest in PLANS]
 
