@@ -99,7 +99,7 @@ def print_row(name, row, peers):
 
 def parse(arguments):
     parser = argparse.ArgumentParser(description="Compare the time per epoch of fastmlp and its peers.")
-    parser.add_argument("--cases", default="*", metavar="GLOB", help="cases to run (default: all)")
+    parser.add_argument("--cases", default="*", metavar="GLOBS", help="cases to run, comma-separated (default: all)")
     parser.add_argument("--peers", help=f"comma-separated (default: {','.join(PEERS)}, and more with bf16)")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--rounds", type=int, default=3, help="turns every peer takes (default: %(default)s)")
@@ -115,7 +115,7 @@ def parse(arguments):
     args.peers = args.peers.split(",") if args.peers else [*known]
     if unknown := set(args.peers) - set(known):
         parser.error(f"--peers: {', '.join(sorted(unknown))} unknown; there are {', '.join(known)}")
-    args.cases = fnmatch.filter(CASES, args.cases)
+    args.cases = [name for name in CASES if any(fnmatch.fnmatch(name, glob) for glob in args.cases.split(","))]
     if not args.cases:
         parser.error(f"--cases: nothing matches; there are {', '.join(CASES)}")
     if not 1 <= args.threads <= cores():

@@ -2,9 +2,9 @@
 
     pip install -e ".[bench,plot]" && python benchmarks/report.py [--check]
 
-Epochs beside the peers come from results/peers.json (`peers.py`: all in turn), what is said of estimates, of many
-networks and of many machines from estimates.json, many.json and mpi.json, everything else from the newest full run of
-the asv suite on MACHINE. No figure in that section is typed by hand; --check fails when README is not what would be
+Epochs beside the peers come from results/peers.json (`peers.py`: all in turn), what is said of bfloat16 from
+peers_bf16.json and precision.json, of estimates, of many networks and of many machines from estimates.json, many.json
+and mpi.json, everything else from the newest full run of the asv suite on MACHINE. No figure in that section is typed by hand; --check fails when README is not what would be
 written.
 """
 
@@ -31,6 +31,12 @@ NAMES = {
     "torch-eager": "PyTorch, autograd",
     "numpy": "NumPy",
     "sklearn": "scikit-learn",
+}
+NAMES_BF16 = {
+    "fastmlp-bf16": "fastmlp, bf16",
+    "fastmlp": "fastmlp, float32",
+    "torch-bf16": "PyTorch, bf16",
+    "torch-eager-bf16": "PyTorch, autograd, bf16",
 }
 LEVEL = 1.1  # a lead below this is called level
 
@@ -243,6 +249,36 @@ def machines():
     return f"{textwrap.fill(said, 120)}\n\n{table(head, rows)}"
 
 
+def precisions():
+    """What bfloat16 brings: epochs beside float32 and the peers at either precision, and accuracy."""
+    peers, found = (json.loads((RESULTS / name).read_text()) for name in ("peers_bf16.json", "precision.json"))
+    rows = []
+    for name, row in peers["cases"].items():
+        times = [row["peers"].get(peer) for peer in NAMES_BF16]
+        shown = [significant(time["median"] * 1e3) if time else "-" for time in times]
+        best = row["best_peer"]
+        lead = f"{row['lead']:.2f}x {(NAMES | NAMES_BF16)[best]}"
+        rows.append([name, f"**{shown[0]}**", *shown[1:], f"{row['over_float32']:.2f}x", lead])
+    head = ["ms an epoch", *NAMES_BF16.values(), "over own float32", "over the best peer, at either precision"]
+    said = (
+        f'`precision="bf16"` on the CPU, beside PyTorch under autocast to bfloat16 and all peers in float32; '
+        f"{peers['threads']} threads, medians of {peers['rounds']} rounds in turn, commit {peers['commit']}, "
+        f"{peers['date'][:10]}:"
+    )
+    accuracies = []
+    for name, row in found["cases"].items():
+        single, rounded = row["float32"], row["bf16"]
+        accuracies.append(
+            f"{name} {rounded['mean']:.2f} % in bfloat16 (standard deviation {rounded['spread']:.2f}) and "
+            f"{single['mean']:.2f} % in float32 ({single['spread']:.2f})"
+        )
+    accurate = (
+        f"Test images of Fashion-MNIST that are right after {found['epochs']} epochs, means of {found['seeds']} seeds: "
+        f"{'; '.join(accuracies)}."
+    )
+    return f"{textwrap.fill(said, 120)}\n\n{table(head, rows)}\n\n{textwrap.fill(accurate, 120)}"
+
+
 def weak_spots(peers, suite):
     """Where fastmlp is behind or level: in the ten networks and in every comparison of the asv suite."""
     leads = {name: (row["lead"], row["best_peer"]) for name, row in peers["cases"].items()}
@@ -325,6 +361,8 @@ From the [asv suite](benchmarks/results/{MACHINE}), on the same machine ({suite.
 {by_library(suite, "memory.Memory.peakmem_train", "memory of the process, MB", lambda b: f"{b / 1e6:.0f}")}
 
 {cold_start(suite)}
+
+{precisions()}
 
 {estimates()}
 
