@@ -4,7 +4,7 @@
 
 Fashion-MNIST, the networks of CASES (ReLU, softmax, Adam, minibatches of 128), trained from the same weights in the
 same order of examples in float32 and in bfloat16: the share of the 10,000 test images that are right, for each seed,
-and the time of the epochs. Saved to results/precision.json; `peers.py --precision bf16` measures the speed beside others.
+and the time of the epochs. Saved to results/precision.json; the speed beside others is for `peers.py --precision bf16`.
 """
 
 import argparse

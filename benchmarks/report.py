@@ -4,8 +4,8 @@
 
 Epochs beside the peers come from results/peers.json (`peers.py`: all in turn), what is said of bfloat16 from
 peers_bf16.json and precision.json, of estimates, of many networks and of many machines from estimates.json, many.json
-and mpi.json, everything else from the newest full run of the asv suite on MACHINE. No figure in that section is typed by hand; --check fails when README is not what would be
-written.
+and mpi.json, everything else from the newest full run of the asv suite on MACHINE. No figure in that section is typed
+by hand; --check fails when README is not what would be written.
 """
 
 import argparse

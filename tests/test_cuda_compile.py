@@ -18,6 +18,7 @@ if importlib.util.find_spec("numba_cuda") is None:
 if not any([*pathlib.Path(p).glob("nvidia/*/bin/ptxas")] for p in sys.path) and shutil.which("ptxas") is None:
     pytest.skip("no ptxas: neither the package nvidia-cuda-nvcc nor one on the path", allow_module_level=True)
 
+pytestmark = pytest.mark.compile
 LARGEST_SHARED = {"8.0": 163 << 10, "9.0": 227 << 10}  # that a block may have
 
 
