@@ -253,7 +253,7 @@ def networks(draw):
         "l2": (0.0, 0.1, 1),
         "dropout": (0.0, 0.5, 0.999),
         "init": ("small", "glorot", "he"),
-        "precision": ("float32",),
+        "precision": ("float32", "bf16", "tf32"),
         "random_state": (0, np.random.RandomState(0), np.random.default_rng(0), None),
     }
     for name, values in allowed.items():
