@@ -52,7 +52,7 @@ def accumulate(steps, A, F, share, shares):
     depend on the number of shares.
     """
     step = record_at(steps, 0, STEP)
-    P, V = panel_width(A), lanes(A)
+    P, V, operands = panel_width(A), lanes(A), open_operands(step, F, step.examples)
     wide, narrow = wide_tile(A), narrow_tile(A)
     if step.phase == LOOK:
         step.finite = all_finite(step, A)
@@ -73,15 +73,15 @@ def accumulate(steps, A, F, share, shares):
             if first == last:
                 continue
             if step.phase != SUM:
-                update_panel(layer, p, each, first, last, step, A, F)
+                update_panel(layer, p, each, first, last, step, A, operands)
             elif each == 1:
-                sum_panel(narrow, narrow_row(A), layer, p, first, last, step, A, F, share)
+                sum_panel(narrow, narrow_row(A), layer, p, first, last, step, A, operands, share)
             else:
-                sum_panel(wide, wide_row(A), layer, p, first, last, step, A, F, share)
+                sum_panel(wide, wide_row(A), layer, p, first, last, step, A, operands, share)
 
 
 @kernel
-def sum_panel(zero, zero_row, layer, p, first, last, step, A, F, share):
+def sum_panel(zero, zero_row, layer, p, first, last, step, A, operands, share):
     """U_ij += sum_r a_i delta_j, V_j += sum_r delta_j (eq. 10-11) for the tiles first <= tile < last of panel p of W
     and, with tile 0, the panel's row of b, over the chunk's examples r.
 
@@ -91,9 +91,9 @@ def sum_panel(zero, zero_row, layer, p, first, last, step, A, F, share):
     L1 or L2 while the columns of a stream by.
     """
     examples = step.examples
-    work, operands = open_work(step, A), open_operands(step, F, examples)
+    work = open_work(step, A)
     D = work.deltas
-    P, K = panel_width(A), word_numbers(F)
+    P, K = panel_width(A), word_numbers(operands.weights)
     height, vectors = tile_rows(zero), tile_vectors(zero)
     d = layer.a_out + p * layer.stride
     keep = step.rule == STORE or step.clip or step.shared or not step.last_chunk
@@ -114,7 +114,7 @@ def sum_panel(zero, zero_row, layer, p, first, last, step, A, F, share):
         a = (layer.a_in + i // P * layer.stride) // K + i % P
         w = layer.weights + p * layer.rows * P + i * P
         if examples >= PREFETCH_EXAMPLES and not keep:
-            prefetch_tile(layer, p, vectors, i, step, A, F)
+            prefetch_tile(layer, p, vectors, i, step, A, operands)
         acc = zero
         for r in range((examples + K - 1) // K):
             acc = outer_product(acc, operands.a_pairs, a + r * P, 1, operands.d_pairs, d // K + r * P)
@@ -122,11 +122,11 @@ def sum_panel(zero, zero_row, layer, p, first, last, step, A, F, share):
             acc = plus_tile(acc, work.gradients, w)
         store_tile(acc, U, w if keep else u)
         if not keep:
-            update_tile(layer, p, vectors, tile, step, A, F, U, u)
+            update_tile(layer, p, vectors, tile, step, A, operands, U, u)
 
 
 @kernel
-def update_panel(layer, p, vectors, first, last, step, A, F):
+def update_panel(layer, p, vectors, first, last, step, A, operands):
     """What is left to do for the tiles first <= tile < last of panel p when work.gradients is whole.
 
     MEASURE puts the squared length of U / m + l2 W and V / m into work.norms; UPDATE is eq. 12-13.
@@ -147,14 +147,14 @@ def update_panel(layer, p, vectors, first, last, step, A, F):
             rows = min(height, layer.n_in - tile * height)
             work.norms[norms + tile] = squared_length(step, A, w, vectors, rows, step.penalty)
         else:
-            update_tile(layer, p, vectors, tile, step, A, F, U, w)
+            update_tile(layer, p, vectors, tile, step, A, operands, U, w)
 
 
 @kernel
-def prefetch_tile(layer, p, vectors, i, step, A, F):
+def prefetch_tile(layer, p, vectors, i, step, A, operands):
     """Ask for what the update of the tile of W at row i of panel p needs: it, its moments, its operands' places."""
-    work, operands = open_work(step, A), open_operands(step, F, step.examples)
-    P, V, K = panel_width(A), lanes(A), word_numbers(F)
+    work = open_work(step, A)
+    P, V, K = panel_width(A), lanes(A), word_numbers(operands.weights)
     w = layer.weights + (p * layer.rows + i) * P
     for r in range(w, w + tile_rows(wide_tile(A)) * P, P):
         for v in range(vectors):
@@ -179,7 +179,7 @@ def update_bias(layer, p, vectors, step, A, U, u):
 
 
 @kernel
-def update_tile(layer, p, vectors, tile, step, A, F, U, u):
+def update_tile(layer, p, vectors, tile, step, A, operands, U, u):
     """Eq. 12 for a tile of panel p of W, with U at U[u]; copies it into the operands that eq. 7 and 9 read."""
     work = open_work(step, A)
     P = panel_width(A)
@@ -189,7 +189,7 @@ def update_tile(layer, p, vectors, tile, step, A, F, U, u):
     slot = layer.tile + p * (layer.rows // height + 1) + tile
     rows = min(height, layer.n_in - i)
     work.squares[slot] += update(step, A, w, U, u, vectors, rows, step.penalty, step.decay)
-    copy_weights(layer, open_operands(step, F, step.examples), work.parameters, w, i, p)
+    copy_weights(layer, operands, work.parameters, w, i, p)
 
 
 @kernel
