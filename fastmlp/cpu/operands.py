@@ -72,9 +72,9 @@ def round_panel(A, rows, pairs, examples, place, columns, begin, end):
         for r in range(begin, end):
             A[place + r * P + columns] = 0.0
     for r in range(begin, end, tile_rows(wide_tile(A))):
-        tile = load_tile(wide_tile(A), A, place + r * P)
+        tile = paired_columns(rows, load_tile(wide_tile(A), A, place + r * P))
         word = (place + r * P) // word_numbers(rows)
-        store_rows(paired_columns(rows, tile), rows, word)
+        store_rows(tile, rows, word)
         if address(pairs, 0) != 0:
             store_tile(paired_rows(pairs, tile), pairs, word)
 
@@ -91,9 +91,9 @@ def round_matrix(A, rows, pairs, examples, place, columns, stride, begin, end):
 def copy_weights(layer, operands, parameters, w, i, p):
     """The tile of W at row i of panel p, which lies at parameters[w], into the operands of eq. 7 and eq. 9."""
     P, K = panel_width(parameters), word_numbers(operands.weights)
-    tile = load_tile(wide_tile(parameters), parameters, w)
+    tile = paired_columns(operands.weights, load_tile(wide_tile(parameters), parameters, w))
     if K > 1:
         store_tile(paired_rows(operands.weights, tile), operands.weights, w // K)
     if layer.transposed >= 0:
         t = (layer.transposed + (i // P * layer.columns + p * P) * P) // K + i % P
-        store_transposed(paired_columns(operands.transposed, tile), operands.transposed, t)
+        store_transposed(tile, operands.transposed, t)

@@ -715,41 +715,51 @@ def word_numbers(context, F):
     return types.intp(F), lambda context, builder, signature, args: context.get_constant(types.intp, count)
 
 
-def _paired(of_rows):
-    @intrinsic
-    def pair(context, F, acc):
-        if F.dtype is not types.uint32:
-            return acc(F, acc), lambda context, builder, signature, args: args[1]
-        rows, vectors = (acc.rows // 2, acc.vectors) if of_rows else (acc.rows, acc.vectors // 2)
-        tile = Tile(Vector(types.uint32, acc.vector.lanes), rows, vectors)
+@intrinsic
+def paired_columns(context, F, acc):
+    """A tile as operands like F have it: itself, or rounded to pairs of neighbours in the same row."""
+    if F.dtype is not types.uint32:
+        return acc(F, acc), lambda context, builder, signature, args: args[1]
+    tile = Tile(Vector(types.uint32, acc.vector.lanes), acc.rows, acc.vectors // 2)
 
-        def generate(context, builder, signature, args):
-            lanes, vector, pairs = acc.vector.lanes, _vector_ir(acc.vector), _pairs_ir(acc.vector.lanes)
-            name = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
-            narrow = cgutils.get_or_insert_function(builder.module, ir.FunctionType(pairs, [vector, vector]), name)
-            halves = ir.VectorType(ir.IntType(16), 2 * lanes)
-            in_turn = ir.VectorType(ir.IntType(32), 2 * lanes)([n for j in range(lanes) for n in (j, lanes + j)])
-            result = ir.Constant(context.get_value_type(tile), ir.Undefined)
-            for place in range(rows * vectors):
-                i, v = divmod(place, vectors)
-                first = 2 * i * vectors + v if of_rows else 2 * place
-                x, y = (builder.extract_value(args[1], n) for n in (first, first + (vectors if of_rows else 1)))
-                both = builder.call(narrow, [y, x])  # the second is the low half
-                if of_rows:
-                    both = builder.bitcast(both, halves)
-                    both = builder.shuffle_vector(both, both, in_turn)
+    def generate(context, builder, signature, args):
+        vector, pairs = _vector_ir(acc.vector), _pairs_ir(acc.vector.lanes)
+        name = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
+        narrow = cgutils.get_or_insert_function(builder.module, ir.FunctionType(pairs, [vector, vector]), name)
+        result = ir.Constant(context.get_value_type(tile), ir.Undefined)
+        for place in range(tile.rows * tile.vectors):
+            low, high = (builder.extract_value(args[1], n) for n in (2 * place, 2 * place + 1))
+            words = builder.bitcast(builder.call(narrow, [high, low]), _vector_ir(tile.vector))
+            result = builder.insert_value(result, words, place)
+        return result
+
+    return tile(F, acc), generate
+
+
+@intrinsic
+def paired_rows(context, F, acc):
+    """A tile of pairs of neighbours in the same row as pairs of those in the same column; others stay as they are."""
+    if F.dtype is not types.uint32:
+        return acc(F, acc), lambda context, builder, signature, args: args[1]
+    tile = Tile(acc.vector, acc.rows // 2, 2 * acc.vectors)
+
+    def generate(context, builder, signature, args):
+        count = 2 * acc.vector.lanes
+        halves = ir.VectorType(ir.IntType(16), count)
+        in_turn = ir.VectorType(ir.IntType(32), count)
+        result = ir.Constant(context.get_value_type(tile), ir.Undefined)
+        for place in range(tile.rows * acc.vectors):
+            i, v = divmod(place, acc.vectors)
+            x, y = (builder.extract_value(args[1], (2 * i + n) * acc.vectors + v) for n in (0, 1))
+            x, y = builder.bitcast(x, halves), builder.bitcast(y, halves)
+            for half in (0, 1):
+                taken = range(half * count // 2, (half + 1) * count // 2)
+                both = builder.shuffle_vector(x, y, in_turn([n for j in taken for n in (j, count + j)]))
                 words = builder.bitcast(both, _vector_ir(tile.vector))
-                result = builder.insert_value(result, words, place)
-            return result
+                result = builder.insert_value(result, words, i * tile.vectors + 2 * v + half)
+        return result
 
-        return tile(F, acc), generate
-
-    return pair
-
-
-# A tile as operands like F have it: itself, or rounded to pairs of neighbours in the same column, or in the same row.
-paired_rows = _paired(of_rows=True)
-paired_columns = _paired(of_rows=False)
+    return tile(F, acc), generate
 
 
 def _tile_places(context, builder, acc, array, index, row_stride):
