@@ -19,13 +19,8 @@ from fastmlp.cuda.work import EXAMPLES, IN_MINIBATCH, MINIBATCH, NUMBER, OFFSET,
 
 
 @functools.cache
-def make_output(real: type, shape: AnyShape, supplied: Any = None, supplied_loss: Any = None):
-    """(output_delta, output): what becomes of the output layer's z in training, and in prediction.
-
-    `supplied` and `supplied_loss` are a user's f of the output layer, and loss.
-    """
-    rows, lanes = shape.rows, shape.threads // shape.rows
-    keep_copy = make_keep(shape.per_word)
+def make_error(real: type, supplied: Any = None, supplied_loss: Any = None):
+    """The function of one output, but for softmax's: (its loss, (a - y) f'(z) or what the loss has for that)."""
     activate, slope, _, _, _ = make_activation(real, supplied)
     m = mathematics(real)
     squared_error, binary_log_loss, poisson_loss, huber_loss = (
@@ -33,10 +28,47 @@ def make_output(real: type, shape: AnyShape, supplied: Any = None, supplied_loss
     )  # fmt: skip
     absolute_error, huber_error, absolute_error_sign = m.absolute_error, m.huber_error, m.absolute_error_sign
     output_error, clipped, logistic, exponential = m.output_error, m.clipped, m.logistic, m.exponential
-    exp_negative = m.exp_negative
     other_loss, other_error = squared_error, output_error
     if supplied_loss is not None:
         other_loss, other_error = of_users(real, supplied_loss.plain_f, 2), of_users(real, supplied_loss.plain_df, 2)
+
+    @device
+    def loss_and_error(kind, activation, lowest, highest, z_j, y):
+        """The loss (eq. 4) and delta (eq. 8) of an output; with log loss, and Poisson's with e^z, f' cancels."""
+        a_j = z_j
+        if kind != LOG_LOSS and kind != POISSON:
+            a_j = activate(activation, z_j)
+        if kind == LOG_LOSS:
+            loss = clipped(binary_log_loss(z_j, y), lowest, highest)
+            error = output_error(logistic(z_j), y)
+        elif kind == POISSON:
+            loss = poisson_loss(z_j, y)
+            error = output_error(exponential(z_j), y)
+        elif kind == HUBER:
+            loss = huber_loss(a_j, y)
+            error = huber_error(a_j, y) * slope(activation, z_j, a_j)
+        elif kind == ABSOLUTE_ERROR:
+            loss = absolute_error(a_j, y)
+            error = absolute_error_sign(a_j, y) * slope(activation, z_j, a_j)
+        else:
+            loss = other_loss(a_j, y)
+            error = other_error(a_j, y) * slope(activation, z_j, a_j)
+        return loss, error
+
+    return loss_and_error
+
+
+@functools.cache
+def make_output(real: type, shape: AnyShape, supplied: Any = None, supplied_loss: Any = None):
+    """(output_delta, output): what becomes of the output layer's z in training, and in prediction.
+
+    `supplied` and `supplied_loss` are a user's f of the output layer, and loss.
+    """
+    rows, lanes = shape.rows, shape.threads // shape.rows
+    keep_copy = make_keep(shape.per_word)
+    activate, loss_and_error = make_activation(real, supplied)[0], make_error(real, supplied, supplied_loss)
+    m = mathematics(real)
+    output_error, clipped, exp_negative = m.output_error, m.clipped, m.exp_negative
     zero = real(0)
 
     @device
@@ -70,8 +102,7 @@ def make_output(real: type, shape: AnyShape, supplied: Any = None, supplied_loss
         """delta_j = (a_j - y_j) f'(z_j) (eq. 8) and the losses (eq. 4) of a tile of examples.
 
         Reads z (examples, n_out) of the output layer, T and the examples' weights; writes delta (examples, n_out), in
-        bfloat16 a second time, as such, and adds to the tile's slot of losses. `lanes` threads share a row. With log
-        loss, and Poisson's with e^z, f' cancels: delta = a - y.
+        bfloat16 a second time, as such, and adds to the tile's slot of losses. `lanes` threads share a row.
         """
         step, layer, room = work.step, work.layers[number], work.room
         line, lane = thread() // lanes, thread() % lanes
@@ -105,24 +136,8 @@ def make_output(real: type, shape: AnyShape, supplied: Any = None, supplied_loss
         else:
             for j in range(lane, layer.n_out, lanes):
                 z_j, y = room[z + j], room[t + j]
-                a_j = z_j
-                if step.loss != LOG_LOSS and step.loss != POISSON:
-                    a_j = activate(layer.activation, z_j)
-                if step.loss == LOG_LOSS:
-                    loss += clipped(binary_log_loss(z_j, y), lowest, highest)
-                    error = output_error(logistic(z_j), y)
-                elif step.loss == POISSON:
-                    loss += poisson_loss(z_j, y)
-                    error = output_error(exponential(z_j), y)
-                elif step.loss == HUBER:
-                    loss += huber_loss(a_j, y)
-                    error = huber_error(a_j, y) * slope(layer.activation, z_j, a_j)
-                elif step.loss == ABSOLUTE_ERROR:
-                    loss += absolute_error(a_j, y)
-                    error = absolute_error_sign(a_j, y) * slope(layer.activation, z_j, a_j)
-                else:
-                    loss += other_loss(a_j, y)
-                    error = other_error(a_j, y) * slope(layer.activation, z_j, a_j)
+                lost, error = loss_and_error(step.loss, layer.activation, lowest, highest, z_j, y)
+                loss += lost
                 if there:
                     room[d + j] = error * weight if weight != zero else zero
                     keep_copy(room, copy, entry + j, error * weight if weight != zero else zero, copies)

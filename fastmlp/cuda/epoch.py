@@ -15,6 +15,7 @@ from fastmlp.cuda.accumulate import make_accumulate, make_whole
 from fastmlp.cuda.backward import make_backward, make_output
 from fastmlp.cuda.compiling import device, kernel
 from fastmlp.cuda.forward import make_forward
+from fastmlp.cuda.fused import make_pass, make_reduce
 from fastmlp.cuda.gather import make_gather
 from fastmlp.cuda.layout import (
     ACCUMULATE,
@@ -22,14 +23,18 @@ from fastmlp.cuda.layout import (
     BACKWARD,
     FORWARD,
     GATHER,
+    GATHER_ROWS,
     LAYER,
     MEASURE,
     OPERATION,
     OUTPUT_DELTA,
+    PASS,
+    REDUCE,
     STAGE,
     STEP,
     UPDATE,
     AnyShape,
+    PassShape,
     blocks_each,
     ring_size,
 )
@@ -63,14 +68,64 @@ def open_chunk(chunk, step, number):
 
 
 @functools.cache
-def make_task(real: type, shape: AnyShape, resident: bool, supplied: Supplied):
-    """The function that does a task of a stage."""
-    gather, forward = make_gather(real, shape.per_word), make_forward(real, shape, resident, supplied.activation)
+def make_tiled(real: type, shape: AnyShape, resident: bool, supplied: Supplied):
+    """The function that does a tile of an operation in which layers are taken one after the other."""
+    forward = make_forward(real, shape, resident, supplied.activation)
     backward = make_backward(real, shape, resident, supplied.activation)
     output_delta, output = make_output(real, shape, supplied.output, supplied.loss)
     (accumulate, accumulate_bias), (measure, update_all) = (
         make_accumulate(real, shape, resident), make_whole(real, shape.threads, shape.per_word)
     )  # fmt: skip
+
+    @device
+    def run_tile(work, operation, chunk, row, column, part, task):
+        if operation.kind == FORWARD:
+            forward(work, operation.layer, chunk, row, column)
+        elif operation.kind == OUTPUT_DELTA:
+            output_delta(work, operation.layer, chunk, row)
+        elif operation.kind == BACKWARD:
+            backward(work, operation.layer, chunk, row, column)
+        elif operation.kind == ACCUMULATE:
+            accumulate(work, operation, chunk, row, column, part, task)
+        elif operation.kind == ACCUMULATE_BIAS:
+            accumulate_bias(work, operation, chunk, column, part)
+        elif operation.kind == MEASURE:
+            measure(work, operation, chunk, row)
+        elif operation.kind == UPDATE:
+            update_all(work, operation, chunk, row)
+        else:
+            output(work, operation.layer, chunk, row)
+
+    return run_tile
+
+
+@functools.cache
+def make_passing(shape: PassShape, supplied: Supplied):
+    """The same where a block takes its examples through all layers."""
+    pass_examples, reduce = make_pass(shape, supplied), make_reduce(shape)
+    measure, update_all = make_whole(np.float32, shape.threads, shape.per_word)
+
+    @device
+    def run_part(work, operation, chunk, row, column, part, task):
+        if operation.kind == PASS:
+            pass_examples(work, operation, chunk, row)
+        elif operation.kind == REDUCE:
+            reduce(work, operation, chunk, row)
+        elif operation.kind == MEASURE:
+            measure(work, operation, chunk, row)
+        else:
+            update_all(work, operation, chunk, row)
+
+    return run_part
+
+
+@functools.cache
+def make_task(real: type, shape: AnyShape, resident: bool, supplied: Supplied):
+    """The function that does a task of a stage."""
+    if isinstance(shape, PassShape):
+        gather, run_tile = make_gather(real, shape.per_word, GATHER_ROWS), make_passing(shape, supplied)
+    else:
+        gather, run_tile = make_gather(real, shape.per_word), make_tiled(real, shape, resident, supplied)
     rows = shape.rows
 
     @device
@@ -93,22 +148,7 @@ def make_task(real: type, shape: AnyShape, resident: bool, supplied: Supplied):
                     gather(work, operation, chunk, row * operation.task_rows)
             elif operation.kind >= ACCUMULATE or row * rows < chunk[EXAMPLES]:
                 while True:
-                    if operation.kind == FORWARD:
-                        forward(work, operation.layer, chunk, row, column)
-                    elif operation.kind == OUTPUT_DELTA:
-                        output_delta(work, operation.layer, chunk, row)
-                    elif operation.kind == BACKWARD:
-                        backward(work, operation.layer, chunk, row, column)
-                    elif operation.kind == ACCUMULATE:
-                        accumulate(work, operation, chunk, row, column, part, task)
-                    elif operation.kind == ACCUMULATE_BIAS:
-                        accumulate_bias(work, operation, chunk, column, part)
-                    elif operation.kind == MEASURE:
-                        measure(work, operation, chunk, row)
-                    elif operation.kind == UPDATE:
-                        update_all(work, operation, chunk, row)
-                    else:
-                        output(work, operation.layer, chunk, row)
+                    run_tile(work, operation, chunk, row, column, part, task)
                     column += 1
                     if not stage.fused or column == operation.columns:
                         break
@@ -172,7 +212,7 @@ def make_epoch(real: type, shape: AnyShape, resident: bool, supplied: Supplied =
     resident: one block copies model and room to shared memory, works there, and writes the model back.
     """
     run_task, open_tables = make_task(real, shape, resident, supplied), make_tables(real)
-    threads, ring_numbers, zero = shape.threads, ring_size(shape, real), real(0)
+    threads, ring_numbers, zero = shape.threads, ring_size(shape, real) if resident else 0, real(0)
 
     @kernel(threads, blocks_of(real, shape, resident))
     def epoch(tables, model, room, data, byte_data, integers, weights, sums, counters):

@@ -2,7 +2,7 @@
 
 import functools
 
-from numba import cuda
+from numba import cuda, int64
 
 from fastmlp.cuda.compiling import device
 from fastmlp.cuda.layout import BYTES, LABELS, SPARSE
@@ -18,8 +18,11 @@ def example_at(work, n):
 
 
 @functools.cache
-def make_gather(real, per_word=1):
-    """The gather for networks of dtype `real`; in bfloat16, two a word, X becomes such."""
+def make_gather(real, per_word=1, together=1):
+    """The gather for networks of dtype `real`; in bfloat16, two a word, X becomes such.
+
+    together: rows that a thread has on their way at once.
+    """
     zero, one, put = real(0), real(1), make_put(per_word)
 
     @device
@@ -36,30 +39,42 @@ def make_gather(real, per_word=1):
         line = quotient(thread(), operation.lanes)
         lane, lines = thread() - line * operation.lanes, quotient(cuda.blockDim.x, operation.lanes)
         finite = True
-        for r in range(row + line, end, lines):
-            example = example_at(work, begin + r)
-            place = bottom.a_in_read + chunk[PARITY] * step.bottom_size + r * bottom.in_words
+        examples, values = cuda.local.array(together, int64), cuda.local.array(together, real)
+        for r in range(row + line, end, lines * together):
+            for n in range(together):
+                examples[n] = example_at(work, begin + min(r + n * lines, end - 1))
+            place = bottom.a_in_read + chunk[PARITY] * step.bottom_size
             if step.x_kind == SPARSE:
-                for i in range(lane, step.x_columns, operation.lanes):
-                    put(room, place, i, zero)
+                for n in range(together):
+                    for i in range(lane, step.x_columns, operation.lanes):
+                        if r + n * lines < end:
+                            put(room, place + (r + n * lines) * bottom.in_words, i, zero)
             else:
-                at = example * step.x_columns
                 for i in range(lane, step.x_columns, operation.lanes):
-                    value = real(work.bytes[at + i]) if step.x_kind == BYTES else work.data[at + i]
-                    finite = finite and value - value == zero
-                    put(room, place, i, value)
+                    for n in range(together):
+                        at = examples[n] * step.x_columns + i
+                        values[n] = real(work.bytes[at]) if step.x_kind == BYTES else work.data[at]
+                    for n in range(together):
+                        finite = finite and values[n] - values[n] == zero
+                        if r + n * lines < end:
+                            put(room, place + (r + n * lines) * bottom.in_words, i, values[n])
             if step.has_targets:
-                place = step.targets + chunk[PARITY] * step.targets_size + r * top.out_stride
+                place = step.targets + chunk[PARITY] * step.targets_size
                 for j in range(lane, top.n_out, operation.lanes):
-                    if step.t_kind == LABELS:
-                        value = one if work.integers[step.labels + example] == j else zero
-                    else:
-                        value = work.data[step.targets_data + example * top.n_out + j]
-                        finite = finite and value - value == zero
-                    room[place + j] = value
+                    for n in range(together):
+                        if step.t_kind == LABELS:
+                            values[n] = one if work.integers[step.labels + examples[n]] == j else zero
+                        else:
+                            values[n] = work.data[step.targets_data + examples[n] * top.n_out + j]
+                    for n in range(together):
+                        finite = finite and values[n] - values[n] == zero
+                        if r + n * lines < end:
+                            room[place + (r + n * lines) * top.out_stride + j] = values[n]
                 if lane == 0:
-                    weight = real(work.weights[example]) if step.weighted else one
-                    room[step.row_weights + chunk[PARITY] * step.rows + r] = weight
+                    for n in range(together):
+                        if r + n * lines < end:
+                            weight = real(work.weights[examples[n]]) if step.weighted else one
+                            room[step.row_weights + chunk[PARITY] * step.rows + r + n * lines] = weight
         if step.x_kind == SPARSE:
             cuda.syncthreads()  # zeros first
             for r in range(row + line, end, lines):

@@ -21,13 +21,16 @@ from fastmlp.codes import EVALUATE, STORE, activation_code
 from fastmlp.cuda.ptx import SIMULATED, VECTOR_BYTES
 
 # Kinds of operations.
-GATHER, FORWARD, OUTPUT, OUTPUT_DELTA, BACKWARD, ACCUMULATE, ACCUMULATE_BIAS, MEASURE, UPDATE = range(9)
+GATHER, FORWARD, OUTPUT, OUTPUT_DELTA, BACKWARD, ACCUMULATE, ACCUMULATE_BIAS, MEASURE, UPDATE, PASS, REDUCE = range(11)
 
 # Kinds of data on the device.
 REALS, BYTES, SPARSE, LABELS = range(4)
 
 # More examples than this are taken in equal chunks, which add to U and V: a sum of float32 has no more terms.
 CHUNK_ROWS = 16384
+
+GATHER_ROWS = 16  # examples that a thread has on their way at once, where all of a pass waits for them
+PASS_SHARE = 0.25  # of the tensor cores' peak in a pass through all layers, guessed
 
 PREDICT = -1  # a rule: the outputs are wanted, nothing else
 
@@ -116,7 +119,40 @@ class WarpShape(NamedTuple):
         return max(self.stages * max(map(sum, steps)), self.slices * self.rows * self.sums_line)
 
 
-AnyShape = Shape | WarpShape
+class PassShape(NamedTuple):
+    """A tile of examples that a block takes through all layers in bfloat16, each padded to `width` units (fused.py)."""
+
+    width: int
+    rows: int  # 16 of a warp
+
+    @property
+    def threads(self) -> int:
+        return 2 * self.rows
+
+    @property
+    def columns(self) -> int:
+        return self.width
+
+    @property
+    def precision(self) -> str:
+        return "bf16"
+
+    @property
+    def per_word(self) -> int:
+        return 2
+
+    @property
+    def line(self) -> int:
+        """Words from one row of a matrix in shared memory to the next, so that ldmatrix meets no bank twice."""
+        return self.width // 2 + 4
+
+    def ring_words(self, n_layers: int) -> int:
+        """Words of shared memory: sums of the block, two W, a of each layer and one delta, f' of the hidden layers."""
+        matrices = 2 * self.width + (n_layers + 1) * self.rows
+        return 2 * self.threads + matrices * self.line + (n_layers - 1) * self.rows * self.width // 2
+
+
+AnyShape = Shape | WarpShape | PassShape
 
 
 # The largest tile is for float32 only: as many sums of float64 would not fit a thread's registers.
@@ -148,6 +184,9 @@ else:
         (128, 128, 1, 64, 64, 3, 32, 2, 0.6),
         (128, 256, 1, 64, 64, 3, 32, 1, 0.62),
     )
+# Of 128 units and 128 rows no more than two layers would fit.
+PASS_SHAPES = (PassShape(32, 32),) if SIMULATED else (PassShape(32, 128), PassShape(64, 128), PassShape(128, 64))
+REDUCED = 128  # parameters that a block sums over the parts, a vector a lane
 WARP_SHAPES = {precision: tuple(WarpShape(precision, *tile) for tile in WARP_TILES) for precision in ("tf32", "bf16")}
 
 
@@ -245,6 +284,8 @@ def blocks_each(real: Any, shape: AnyShape) -> int:
     """Blocks that are to fit on a multiprocessor, as many as the registers of their sums allow."""
     if isinstance(shape, WarpShape):
         return shape.blocks
+    if isinstance(shape, PassShape):
+        return 1
     return 1 if np.dtype(real).itemsize == 8 or shape.rows_each == 8 else 2
 
 
@@ -281,6 +322,18 @@ class Machine(NamedTuple):
         cycles += entries * self.entry_cycles / self.lanes
         alone = math.ceil(tiles / self.multiprocessors / blocks_each(real, shape)) * self.tile_seconds
         return alone + math.ceil(tiles / self.multiprocessors) * cycles / self.frequency
+
+    def pass_seconds(self, shape: PassShape, n_layers: int, parts: int, tiles_each: int, parameters: int) -> float:
+        """Seconds for all layers of the parts, and for summing their U and V."""
+        entries, products = shape.rows * shape.width, 3 * n_layers - 1
+        cycles = products * entries * shape.width / (2 * self.tensor_lanes * PASS_SHARE)
+        cycles += 2 * n_layers * entries * self.entry_cycles / self.lanes
+        alone = 2 * n_layers * self.tile_seconds  # W's way, and the warps' waiting for one another
+        busy = math.ceil(parts / self.multiprocessors) * tiles_each * (cycles / self.frequency + alone)
+        bytes_each = min(self.l2_bytes_each, self.l2_bytes / min(parts, self.multiprocessors))
+        written = math.ceil(parts / self.multiprocessors) * 4 * parameters / bytes_each
+        read = 4 * parameters * parts / min(self.l2_bytes, self.l2_bytes_each * -(-parameters // REDUCED))
+        return busy + (written + read) / self.frequency + 2 * self.tile_seconds
 
 
 class Layout(NamedTuple):
@@ -511,6 +564,62 @@ def build(
     )
 
 
+def build_pass(
+    shape: PassShape, base: Layout, rows: int, chunks_each: int, rule: int, clip: bool, real: Any, machine: Machine
+) -> Plan:
+    """The plan in which a block takes its part of a chunk's examples through all layers, and the parts are summed."""
+    layers, n_layers = base.layers.copy(), len(base.layers)
+    program = Program(shape, layers, rows, real, machine)
+    operation, n_in = program.operation, int(layers[0]["n_in"])
+    lanes_each = 1
+    while lanes_each < min(n_in, shape.threads):
+        lanes_each *= 2
+    gathered = GATHER_ROWS * max(1, shape.threads // lanes_each)  # rows that threads have on their way at once
+    gather = {"lanes": lanes_each, "task_rows": gathered, "rows": -(-rows // gathered)}
+    program.stage([operation(GATHER, **gather)])
+    tiles_each = -(-program.row_tiles // 132)  # of the device that the library was made for: a matter of shapes alone
+    parts = -(-program.row_tiles // tiles_each)
+    program.stage([operation(PASS, rows=parts, slice_rows=tiles_each * shape.rows)])
+    at_once = chunks_each == 1 and not clip
+    reduced = -(-base.parameters // REDUCED)
+    program.stage(
+        [
+            operation(REDUCE, rows=reduced, slices=1, slice_rows=tiles_each * shape.rows, updates=int(at_once)),
+            operation(GATHER, ahead=1, **gather),
+        ]
+    )
+    squares, norms = reduced, 0
+    if not at_once:
+        flat = -(-base.parameters // shape.threads)
+        squares, norms = max(squares, flat), flat if clip else 0
+        for kind in [MEASURE, UPDATE] if norms else [UPDATE]:
+            program.stage([operation(kind, rows=flat, task_rows=1)], last_only=True)
+    sizes = {"inputs": rows * int(layers[0]["in_words"]), "targets": rows * int(layers[-1]["out_stride"])}
+    sizes |= {"row_weights": rows, "gradients": (1 + parts) * base.parameters}
+    places, room = {"bottom_size": 0, "targets_size": 0, "rows": 0, "slices": 1}, 0
+    for name, size in sizes.items():
+        places[name] = room
+        room += padded(size, lanes(real))
+    layers[0]["a_in_read"] = places.pop("inputs")
+    places |= {"squares": parts, "norms": parts + squares, "n_norms": norms}
+    places |= {name: parts + squares + norms + n for n, name in enumerate(("bad_input", "bad_weight", "rates"))}
+    return Plan(
+        shape,
+        layers,
+        table(program.operations, OPERATION),
+        table(program.stages, STAGE),
+        1,
+        places,
+        room,
+        parts + squares + norms + 2,
+        max(s["tasks"] for s in program.stages),
+        program.seconds - machine.barrier_seconds - machine.stage_seconds  # the first stage is run once an epoch
+        + machine.pass_seconds(shape, n_layers, parts, tiles_each, base.parameters),
+        False,
+        rows,
+    )  # fmt: skip
+
+
 def bias_columns(shape: AnyShape) -> int:
     """Columns of V that a block sums: each with threads enough for the rows."""
     return max(1, min(32, shape.threads // 2))
@@ -518,6 +627,7 @@ def bias_columns(shape: AnyShape) -> int:
 
 def ring_size(shape: AnyShape, real: Any) -> int:
     """Numbers of shared memory in which the factors of a tile pass by; their sums are collected there, too."""
+    assert not isinstance(shape, PassShape)
     if isinstance(shape, WarpShape):
         return shape.ring_words()
     return shape.stages * (shape.rows + shape.columns) * (shape.depth(real) + lanes(real))
@@ -527,7 +637,9 @@ def shared_bytes(plan: Plan, real: Any, numbers: int = 0) -> int:
     """Shared memory of a block: for the tables, the ring, and so many more numbers."""
     step = np.zeros(1, STEP)
     tables(step, plan.stages, plan.operations, plan.layers)
-    return int(step[0]["ring_at"]) + (ring_size(plan.shape, real) + numbers) * np.dtype(real).itemsize
+    of_pass = isinstance(plan.shape, PassShape)
+    ring = plan.shape.ring_words(len(plan.layers)) if of_pass else ring_size(plan.shape, real)
+    return int(step[0]["ring_at"]) + (ring + numbers) * np.dtype(real).itemsize
 
 
 @functools.lru_cache(maxsize=256)
@@ -553,6 +665,9 @@ def plan(
     for shape in shapes(real, precision):
         for split in range(len(sizes)):
             found.append(build(shape, base, rows, chunks_each, rule, clip, split, real, machine))
+    if precision == "bf16" and rule not in (PREDICT, EVALUATE, STORE):
+        for wide in [s for s in PASS_SHAPES if max(sizes) <= s.width][:1]:
+            found.append(build_pass(wide, base, rows, chunks_each, rule, clip, real, machine))
     alone = machine._replace(multiprocessors=1, l2_bytes_each=128.0, barrier_seconds=0.05e-6, tile_seconds=0.3e-6)
     for shape in resident_shapes(real, precision):
         one = build(shape, base, rows, chunks_each, rule, clip, 0, real, alone)

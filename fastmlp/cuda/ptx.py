@@ -91,6 +91,13 @@ if SIMULATED:
     def word_of(x):
         return np.float32(x).view(np.uint32)
 
+    def number_of(word):
+        return np.uint32(word).view(np.float32)
+
+    def exchange(x, mask):
+        here, lane = warp.Warp.of_this_thread()
+        return here.meet("exchange", lane, np.float32(x), lambda given: np.array(given)[np.arange(warp.LANES) ^ mask])
+
     def _of_warp(product):
         def mma(a, b, c):
             here, lane = warp.Warp.of_this_thread()
@@ -398,6 +405,26 @@ else:
             return builder.bitcast(arguments[0], I32)
 
         return types.uint32(types.float32), generate
+
+    @intrinsic
+    def number_of(typing_context, word):
+        """The float32 of some bits."""
+
+        def generate(context, builder, signature, arguments):
+            return builder.bitcast(arguments[0], F32)
+
+        return types.float32(types.uint32), generate
+
+    @intrinsic
+    def exchange(typing_context, x, mask):
+        """The float32 x of the lane whose number differs from this one's in the bits of the mask; convergent."""
+
+        def generate(context, builder, signature, arguments):
+            mask = context.cast(builder, arguments[1], signature.args[1], types.uint32)
+            text = "shfl.sync.bfly.b32 $0, $1, $2, 31, -1;"
+            return _assembly(builder, F32, text, "=f,f,r", [arguments[0], mask], True, ("convergent",))
+
+        return types.float32(types.float32, mask), generate
 
     def _registers(first, count):
         return "{" + ", ".join(f"${n}" for n in range(first, first + count)) + "}"

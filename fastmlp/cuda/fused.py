@@ -1,0 +1,540 @@
+"""A part of a chunk's examples through all layers without a barrier (eq. 7-11), in bfloat16 on tensor cores.
+
+For networks of at most 128 units a layer. A block takes `shape.rows` examples at a time forward, to the output's delta
+and back, and adds its U and V to nobody else's: they are its part's, which `reduce` sums in a fixed order, and updates
+by. A warp has 16 rows of every layer: a fragment of them is the factor of the layer's products, and what a thread has
+of a product (see warp.py) it puts through f, packs, and writes to where the next layer, and U, find it. So of all that
+is between X and U only T, the weights of the examples and W come from beyond the multiprocessor; a, delta and f' lie in
+its shared memory, as bfloat16. f, f', the losses and all sums are of float32; V is the sum of the delta that U has, a
+product with ones.
+
+Which bounds there are, by count: with L layers of n units, each example takes 2 (3 L - 1) n^2 multiplications and
+additions, about 2 L n values of f and f', 6 n bytes of X (read, and once written and read in bfloat16), and each part
+8 (n + 1) n L bytes of U and V (written and read). For n = 64, L = 4 and 16,384 examples that is 1.5 GFLOP, 1.5 us of an
+H100's tensor cores at their peak; 8 million values of f and f', at 30 instructions each 8 us of its float32 lanes for
+the logistic function and a third of it for ReLU; 128 parts of 66 KB, 17 MB of traffic with the second-level cache, 3 us
+at 5.5 TB/s. Beside them stand two barriers, and the way of W for each of 2 L - 1 products, which copies under way hide
+behind the product before. No GPU has run it yet.
+"""
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from fastmlp.codes import SOFTMAX
+from fastmlp.cuda.accumulate import make_update, note
+from fastmlp.cuda.activation import make_activation
+from fastmlp.cuda.backward import make_error
+from fastmlp.cuda.compiling import device, mathematics
+from fastmlp.cuda.gather import example_at
+from fastmlp.cuda.layout import REDUCED, PassShape
+from fastmlp.cuda.ptx import (
+    commit_copies,
+    copy_async,
+    exchange,
+    load_matrices,
+    load_matrices_transposed,
+    load_vector,
+    mma_bf16,
+    number_of,
+    pack_bf16,
+    quotient,
+    shared_address,
+    thread,
+    wait_copies,
+    word_of,
+)
+from fastmlp.cuda.reduction import block_sum
+from fastmlp.cuda.work import EXAMPLES, IN_MINIBATCH, MINIBATCH, OFFSET, PARITY
+
+real: Any = np.float32
+WORD_BYTES, VECTOR_WORDS, LANES = 4, 4, 32
+COLUMNS = 32  # of a product that a warp has at once: 16 sums a thread
+SUMS = COLUMNS // 2
+ONES = np.uint32(0x3F803F80)  # two ones in bfloat16
+HALF, HIGH_HALF = np.uint32(16), np.uint32(0xFFFF0000)
+TOGETHER = 8  # vectors of U that a thread has on their way at once
+ZERO, LOWEST = np.float32(0), np.float32(np.finfo(np.float32).min)
+
+
+class Places:
+    """Where a block's matrices lie in shared memory, in words; constants of a kernel."""
+
+    def __init__(self, shape: PassShape):
+        self.W = 2 * shape.threads  # behind the room of block_sum
+        self.W_size = shape.width * shape.line
+        self.matrices = self.W + 2 * self.W_size  # a of each layer but the last, X first; delta; f' of each hidden layer
+        self.size = shape.rows * shape.line
+        self.slopes_size = shape.rows * shape.width // 2
+
+
+def make_multiply(shape: PassShape, transposed: bool) -> Any:
+    """multiply(ring, sums, a, at, n0): add a warp's 16 rows times 32 columns of a W to the sums.
+
+    a has the rows' fragments; W's matrix lies at the word `at`. The columns are destinations from n0 on (eq. 7),
+    or, transposed, sources (eq. 9).
+    """
+    line, steps = shape.line, shape.width // 16
+
+    @device
+    def multiply(ring, sums, a, at, n0):
+        b = cuda.local.array(4, np.uint32)
+        lane = thread() % LANES
+        if transposed:
+            address = shared_address(ring, at + (n0 + lane // 16 * 8 + lane % 8) * line + lane // 8 % 2 * 4)
+        else:
+            address = shared_address(ring, at + lane % 16 * line + n0 // 2 + lane // 16 * 4)
+        for k in range(steps):
+            for j in range(2):  # of 16 columns
+                if transposed:
+                    found = load_matrices(ring, address + (j * 16 * line + k * 8) * WORD_BYTES)
+                else:
+                    found = load_matrices_transposed(ring, address + (k * 16 * line + j * 8) * WORD_BYTES)
+                b[0], b[1], b[2], b[3] = found[0], found[1], found[2], found[3]
+                for h in range(2):  # of 8
+                    n = 8 * j + 4 * h
+                    product = mma_bf16(
+                        (a[4 * k], a[4 * k + 1], a[4 * k + 2], a[4 * k + 3]),
+                        (b[2 * h], b[2 * h + 1]),
+                        (sums[n], sums[n + 1], sums[n + 2], sums[n + 3]),
+                    )
+                    sums[n], sums[n + 1], sums[n + 2], sums[n + 3] = product[0], product[1], product[2], product[3]
+
+    return multiply
+
+
+def make_load_rows(shape: PassShape) -> Any:
+    """load_rows(ring, a, at): the fragments of the warp's 16 rows of a matrix."""
+    line, steps = shape.line, shape.width // 16
+
+    @device
+    def load_rows(ring, a, at):
+        lane = thread() % LANES
+        address = shared_address(ring, at + (thread() // LANES * 16 + lane % 16) * line + lane // 16 * 4)
+        for k in range(steps):
+            found = load_matrices(ring, address + k * 8 * WORD_BYTES)
+            a[4 * k], a[4 * k + 1], a[4 * k + 2], a[4 * k + 3] = found[0], found[1], found[2], found[3]
+
+    return load_rows
+
+
+def make_bring(shape: PassShape) -> Any:
+    """(bring_weights, bring_inputs): begin to copy a W, or X of some examples, with zeros where there is nothing."""
+    width, rows, line, threads = shape.width, shape.rows, shape.line, shape.threads
+    vectors = width // 2 // VECTOR_WORDS  # of a row
+    lines = threads // vectors
+    places = Places(shape)
+
+    @device
+    def bring_weights(work, s):
+        """W for the s-th product of a pass: up through the layers, then down to the second one."""
+        n_layers = work.step.n_layers
+        if s < 2 * n_layers - 1:
+            layer = work.layers[s if s < n_layers else 2 * n_layers - 1 - s]
+            place = places_W + s % 2 * W_size
+            row, at = thread() // vectors, thread() % vectors * VECTOR_WORDS
+            for i in range(row, width, lines):
+                wanted = i < layer.n_in and at < layer.out_words
+                source = layer.weights_read + i * layer.out_words + at
+                copy_async(work.ring, place + i * line + at, work.model, source, wanted)
+        commit_copies()
+
+    @device
+    def bring_inputs(work, chunk, r0):
+        layer = work.layers[0]
+        below = layer.a_in_read + chunk[PARITY] * work.step.bottom_size + r0 * layer.in_words
+        row, at = thread() // vectors, thread() % vectors * VECTOR_WORDS
+        for r in range(row, rows, lines):
+            wanted = r0 + r < chunk[EXAMPLES] and at < layer.in_words
+            copy_async(work.ring, matrices + r * line + at, work.room, below + r * layer.in_words + at, wanted)
+
+    places_W, W_size, matrices = places.W, places.W_size, places.matrices
+    return bring_weights, bring_inputs
+
+
+def make_forward(shape: PassShape, supplied: Any) -> Any:
+    """forward(work, chunk, l, r0): a and f' of a hidden layer (eq. 7)."""
+    width, line, threads, n_words = shape.width, shape.line, shape.threads, shape.width // 4
+    places = Places(shape)
+    places_W, W_size, matrices, size, slopes_size = (
+        places.W, places.W_size, places.matrices, places.size, places.slopes_size
+    )  # fmt: skip
+    multiply, load_rows = make_multiply(shape, False), make_load_rows(shape)
+    activate, slope, _, _, kept = make_activation(np.float32, supplied)
+
+    @device
+    def unit(work, chunk, l, activation, scale, there, r, j, z_j):
+        """(a_j, f'(z_j)) of an example, both as dropout leaves them: some zero, the others times `scale`."""
+        if not there:
+            return ZERO, ZERO
+        a_j = activate(activation, z_j)
+        slope_j = slope(activation, z_j, a_j)
+        if work.step.threshold > 0:
+            share = scale if kept(work.step, chunk, l, work.layers[l].n_out, r, j) else ZERO
+            a_j, slope_j = a_j * share, slope_j * share
+        return a_j, slope_j
+
+    @device
+    def forward(work, chunk, l, r0):
+        """z_j = sum_i W_ji a_i + b_j, a_j = f(z_j), f'(z_j) for the examples r0 ... r0 + rows - 1, a warp 16 of them.
+
+        Reads a (rows, n_in) and W (n_in, n_out) in shared memory, b; writes a (rows, n_out) and f', with what dropout
+        makes of them; zeros for what there is not. f' is read by the thread that wrote it, a by all.
+        """
+        layer, ring = work.layers[l], work.ring
+        a, sums = cuda.local.array(n_words, np.uint32), cuda.local.array(SUMS, real)
+        load_rows(ring, a, matrices + l * size)
+        lane = thread() % LANES
+        line0 = thread() // LANES * 16 + lane // 4
+        n_out, activation, biases, r = layer.n_out, layer.activation, layer.biases, r0 + line0
+        there_0, there_1 = r < chunk[EXAMPLES], r + 8 < chunk[EXAMPLES]
+        W_at, scale = places_W + l % 2 * W_size, real(1.0 / work.step.keep)
+        above = matrices + (l + 1) * size + line0 * line
+        slopes = matrices + (work.step.n_layers + 1) * size + l * slopes_size + thread()
+        for j0 in range(0, width, COLUMNS):
+            j = j0 + 2 * (lane % 4)
+            if j0 < n_out:
+                for n in range(SUMS):
+                    i = j + n // 4 * 8 + n % 2
+                    sums[n] = work.model[biases + i] if i < n_out else ZERO
+                multiply(ring, sums, a, W_at, j0)
+            for _ in range(COLUMNS // 8):  # not written out: the code of all f is long
+                one, two = j < n_out, j + 1 < n_out
+                a_0, s_0 = unit(work, chunk, l, activation, scale, there_0 and one, r, j, sums[0])
+                a_1, s_1 = unit(work, chunk, l, activation, scale, there_0 and two, r, j + 1, sums[1])
+                a_2, s_2 = unit(work, chunk, l, activation, scale, there_1 and one, r + 8, j, sums[2])
+                a_3, s_3 = unit(work, chunk, l, activation, scale, there_1 and two, r + 8, j + 1, sums[3])
+                ring[above + j // 2] = number_of(pack_bf16(a_0, a_1))
+                ring[above + 8 * line + j // 2] = number_of(pack_bf16(a_2, a_3))
+                ring[slopes] = number_of(pack_bf16(s_0, s_1))
+                ring[slopes + threads] = number_of(pack_bf16(s_2, s_3))
+                for n in range(SUMS - 4):  # the next 8 columns' come to the front: registers are named by constants
+                    sums[n] = sums[n + 4]
+                j, slopes = j + 8, slopes + 2 * threads
+
+    return forward
+
+
+def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> Any:
+    """output_delta(work, chunk, r0): delta of the output layer (eq. 8); returns the thread's part of the losses."""
+    width, line, n_words = shape.width, shape.line, shape.width // 4
+    places = Places(shape)
+    places_W, W_size, matrices, size = places.W, places.W_size, places.matrices, places.size
+    multiply, load_rows = make_multiply(shape, False), make_load_rows(shape)
+    loss_and_error = make_error(np.float32, supplied, supplied_loss)
+    m = mathematics(np.float32)
+    output_error, clipped, exp_negative = m.output_error, m.clipped, m.exp_negative
+    LARGEST, POWERS, DELTA = range(3)
+
+    @device
+    def of_row(x):
+        """The sum of what the four threads of a row have; each gets the same."""
+        x = x + exchange(x, 1)
+        return x + exchange(x, 2)
+
+    @device
+    def larger(x, other):
+        return other if other > x else x
+
+    @device
+    def largest_of_row(x):
+        x = larger(x, exchange(x, 1))
+        return larger(x, exchange(x, 2))
+
+    @device
+    def power_of(work, there, place, z_j, top):
+        """e^(z - top) and what it adds to the sum of y (z - top)."""
+        if not there:
+            return ZERO, ZERO
+        return exp_negative(z_j - top), work.room[place] * (z_j - top)
+
+    @device
+    def delta_of(work, activation, limits, there, place, z_j, top, powers, weight):
+        """(loss, delta) of an output of an example, y being at a place of the room; log losses have limits."""
+        if not there or weight == ZERO:
+            return ZERO, ZERO
+        y = work.room[place]
+        if activation == SOFTMAX:
+            return ZERO, output_error(exp_negative(z_j - top) / powers, y) * weight
+        lost, error = loss_and_error(work.step.loss, activation, limits[0], limits[1], z_j, y)
+        return lost, error * weight
+
+    @device
+    def loss_of(work, chunk, activation, limits, r, weight, powers, agreement, loss):
+        """What an example adds to the losses, of which a thread has those of its outputs; softmax's, and offsets, once."""
+        step, first = work.step, thread() % 4 == 0
+        if weight == ZERO:
+            return 0.0
+        if activation == SOFTMAX:
+            loss = ZERO
+            if first:
+                loss = clipped(real(math.log(powers)) - agreement, limits[0], limits[1])
+        result = float(loss) * float(weight)
+        if step.has_offsets and first:
+            example = example_at(work, chunk[MINIBATCH] * step.batch_size + chunk[OFFSET] + r)
+            result += work.weights[step.offsets + example] * float(weight)
+        return result
+
+    @device
+    def output_delta(work, chunk, r0):
+        """delta_j = (a_j - y_j) f'(z_j) and the losses (eq. 4) of the examples r0 ... r0 + rows - 1, a warp 16 of them.
+
+        Reads a (rows, n_in) and W (n_in, n_out) in shared memory, b, T and the examples' weights; writes delta
+        (rows, n_out) there, zeros for what there is not. For softmax the product is made three times, for the largest z
+        of a row, the sum of the powers and delta, which costs less than keeping z. A row is four threads'.
+        """
+        step, ring, room = work.step, work.ring, work.room
+        l = step.n_layers - 1
+        layer = work.layers[l]
+        a, sums = cuda.local.array(n_words, np.uint32), cuda.local.array(SUMS, real)
+        load_rows(ring, a, matrices + l * size)
+        lane = thread() % LANES
+        line0 = thread() // LANES * 16 + lane // 4
+        n_out, stride, activation, biases = layer.n_out, layer.out_stride, layer.activation, layer.biases
+        r, lower = r0 + line0, 8 * stride  # a thread has two rows of a product: this one and the eighth behind it
+        targets = step.targets + chunk[PARITY] * step.targets_size + r * stride
+        weights = step.row_weights + chunk[PARITY] * step.rows + r
+        there_0, there_1 = r < chunk[EXAMPLES], r + 8 < chunk[EXAMPLES]
+        weight_0, weight_1 = room[weights] if there_0 else ZERO, room[weights + 8] if there_1 else ZERO
+        top_0, top_1, powers_0, powers_1, agreement_0, agreement_1 = LOWEST, LOWEST, ZERO, ZERO, ZERO, ZERO
+        loss_0, loss_1, limits = ZERO, ZERO, (real(step.lowest_loss), real(step.highest_loss))
+        W_at, above = places_W + l % 2 * W_size, matrices + (l + 1) * size + line0 * line
+        for look in range(LARGEST if activation == SOFTMAX else DELTA, DELTA + 1):
+            for j0 in range(0, width, COLUMNS):
+                j = j0 + 2 * (lane % 4)
+                if j0 < n_out:
+                    for n in range(SUMS):
+                        i = j + n // 4 * 8 + n % 2
+                        sums[n] = work.model[biases + i] if i < n_out else ZERO
+                    multiply(ring, sums, a, W_at, j0)
+                for _ in range(COLUMNS // 8):  # not written out: the losses' code is long
+                    t, one, two = targets + j, j < n_out, j + 1 < n_out
+                    z_0, z_1, z_2, z_3 = sums[0], sums[1], sums[2], sums[3]
+                    if look == LARGEST:
+                        top_0 = larger(larger(top_0, z_0 if one else LOWEST), z_1 if two else LOWEST)
+                        top_1 = larger(larger(top_1, z_2 if one else LOWEST), z_3 if two else LOWEST)
+                    elif look == POWERS:
+                        p_0, y_0 = power_of(work, there_0 and one, t, z_0, top_0)
+                        p_1, y_1 = power_of(work, there_0 and two, t + 1, z_1, top_0)
+                        p_2, y_2 = power_of(work, there_1 and one, t + lower, z_2, top_1)
+                        p_3, y_3 = power_of(work, there_1 and two, t + lower + 1, z_3, top_1)
+                        powers_0, powers_1 = powers_0 + (p_0 + p_1), powers_1 + (p_2 + p_3)
+                        agreement_0, agreement_1 = agreement_0 + (y_0 + y_1), agreement_1 + (y_2 + y_3)
+                    else:
+                        l_0, d_0 = delta_of(work, activation, limits, there_0 and one, t, z_0, top_0, powers_0, weight_0)
+                        l_1, d_1 = delta_of(work, activation, limits, there_0 and two, t + 1, z_1, top_0, powers_0, weight_0)
+                        t += lower
+                        l_2, d_2 = delta_of(work, activation, limits, there_1 and one, t, z_2, top_1, powers_1, weight_1)
+                        l_3, d_3 = delta_of(work, activation, limits, there_1 and two, t + 1, z_3, top_1, powers_1, weight_1)
+                        loss_0, loss_1 = loss_0 + (l_0 + l_1), loss_1 + (l_2 + l_3)
+                        ring[above + j // 2] = number_of(pack_bf16(d_0, d_1))
+                        ring[above + 8 * line + j // 2] = number_of(pack_bf16(d_2, d_3))
+                    for n in range(SUMS - 4):  # the next 8 columns' come to the front: registers are named by constants
+                        sums[n] = sums[n + 4]
+                    j += 8
+            if look == LARGEST:
+                top_0, top_1 = largest_of_row(top_0), largest_of_row(top_1)
+            elif look == POWERS:
+                powers_0, powers_1 = of_row(powers_0), of_row(powers_1)
+                agreement_0, agreement_1 = of_row(agreement_0), of_row(agreement_1)
+        lost = loss_of(work, chunk, activation, limits, r, weight_0, powers_0, agreement_0, loss_0)
+        return lost + loss_of(work, chunk, activation, limits, r + 8, weight_1, powers_1, agreement_1, loss_1)
+
+    return output_delta
+
+
+def make_backward(shape: PassShape) -> Any:
+    """backward(work, l): delta of the layer below the l-th W (eq. 9)."""
+    width, line, threads, n_words = shape.width, shape.line, shape.threads, shape.width // 4
+    places = Places(shape)
+    places_W, W_size, matrices, size, slopes_size = (
+        places.W, places.W_size, places.matrices, places.size, places.slopes_size
+    )  # fmt: skip
+    multiply, load_rows = make_multiply(shape, True), make_load_rows(shape)
+
+    @device
+    def backward(work, l):
+        """delta_i = (sum_j W_ji delta_j) f'(z_i), a warp 16 rows.
+
+        Reads delta (rows, n_out), W (n_in, n_out) and f' in shared memory; writes delta (rows, n_in) in the place of
+        the other, whose rows no other warp reads any more.
+        """
+        step, ring = work.step, work.ring
+        a, sums = cuda.local.array(n_words, np.uint32), cuda.local.array(SUMS, real)
+        delta = matrices + step.n_layers * size
+        load_rows(ring, a, delta)
+        lane = thread() % LANES
+        place = delta + (thread() // LANES * 16 + lane // 4) * line
+        W_at = places_W + (l + 1) % 2 * W_size  # the (2 n_layers - 1 - l)-th product's
+        slopes = matrices + (step.n_layers + 1) * size + (l - 1) * slopes_size + thread()
+        for i0 in range(0, width, COLUMNS):
+            for n in range(SUMS):
+                sums[n] = ZERO
+            if i0 < work.layers[l].n_in:
+                multiply(ring, sums, a, W_at, i0)
+            for n in range(0, SUMS, 2):
+                pair = word_of(ring[slopes + (i0 // 4 + n // 2) * threads])
+                first = sums[n] * number_of(pair << HALF)
+                second = sums[n + 1] * number_of(pair & HIGH_HALF)
+                entry_at = n // 2 % 2 * 8 * line + i0 // 2 + lane % 4 + n // 4 * 4
+                ring[place + entry_at] = number_of(pack_bf16(first, second))
+
+    return backward
+
+
+def make_accumulate(shape: PassShape) -> Any:
+    """accumulate(work, l, at, more): U and V of a layer and a tile of examples (eq. 10-11)."""
+    width, line = shape.width, shape.line
+    places, warps, across = Places(shape), shape.threads // LANES, shape.width // COLUMNS
+    matrices, size, steps = places.matrices, places.size, shape.rows // 16
+
+    @device
+    def accumulate(work, l, at, more):
+        """U_ij = sum_r a_i delta_j, V_j = sum_r delta_j; a warp has 16 sources and 32 destinations at a time.
+
+        Reads a (rows, n_in) and delta (rows, n_out) in shared memory; writes the place `at` of the room, or adds to it
+        if there is more of the part. An entry is one thread's.
+        """
+        layer, ring, room = work.layers[l], work.ring, work.room
+        sums, v = cuda.local.array(SUMS, real), cuda.local.array(SUMS, real)
+        b = cuda.local.array(4, np.uint32)
+        lane = thread() % LANES
+        n_in, n_out, stride = layer.n_in, layer.n_out, layer.out_stride
+        a_row = (lane // 16 * 8 + lane % 8) * line + lane // 8 % 2 * 4
+        d_row = lane % 16 * line + lane // 16 * 4
+        for block in range(thread() // LANES, width // 16 * across, warps):
+            i0, j0 = block // across * 16, block % across * COLUMNS
+            if i0 < n_in and j0 < n_out:
+                for n in range(SUMS):
+                    sums[n], v[n] = ZERO, ZERO
+                first = shared_address(ring, matrices + l * size + a_row + i0 // 2)
+                second = shared_address(ring, matrices + work.step.n_layers * size + d_row + j0 // 2)
+                for k in range(steps):
+                    a = load_matrices_transposed(ring, first + k * 16 * line * WORD_BYTES)
+                    for j in range(2):
+                        found = load_matrices_transposed(ring, second + (k * 16 * line + j * 8) * WORD_BYTES)
+                        b[0], b[1], b[2], b[3] = found[0], found[1], found[2], found[3]
+                        for h in range(2):
+                            n = 8 * j + 4 * h
+                            half = b[2 * h], b[2 * h + 1]
+                            product = mma_bf16(a, half, (sums[n], sums[n + 1], sums[n + 2], sums[n + 3]))
+                            sums[n], sums[n + 1], sums[n + 2], sums[n + 3] = product[0], product[1], product[2], product[3]
+                            if i0 == 0:
+                                ones = ONES, ONES, ONES, ONES
+                                product = mma_bf16(ones, half, (v[n], v[n + 1], v[n + 2], v[n + 3]))
+                                v[n], v[n + 1], v[n + 2], v[n + 3] = product[0], product[1], product[2], product[3]
+                for n in range(SUMS):
+                    i, j = i0 + lane // 4 + n // 2 % 2 * 8, j0 + n // 4 * 8 + 2 * (lane % 4) + n % 2
+                    p = at + layer.weights + i * stride + j
+                    if i < n_in and j < n_out:
+                        room[p] = room[p] + sums[n] if more else sums[n]
+                    p = at + layer.biases + j
+                    if i == 0 and j < n_out:
+                        room[p] = room[p] + v[n] if more else v[n]
+
+    return accumulate
+
+
+@functools.cache
+def make_pass(shape: PassShape, supplied: Any) -> Any:
+    """The operation PASS; `supplied` has what users have supplied of the network."""
+    rows = shape.rows
+    bring_weights, bring_inputs = make_bring(shape)
+    forward, backward = make_forward(shape, supplied.activation), make_backward(shape)
+    output_delta = make_output_delta(shape, supplied.output, supplied.loss)
+    accumulate = make_accumulate(shape)
+    wait = wait_copies(0)
+
+    @device
+    def pass_examples(work, operation, chunk, part):
+        """Eq. 7-11 for a part of the chunk's examples, a tile after the other.
+
+        Reads X (bfloat16), T and the weights of the part's examples, W (bfloat16) and b; writes the part's U and V and
+        adds to its slot of losses. The part is this block's.
+        """
+        step = work.step
+        n_layers = step.n_layers
+        first = part * operation.slice_rows
+        last = min(first + operation.slice_rows, chunk[EXAMPLES])
+        at = step.gradients + (1 + part) * step.parameters
+        lost = 0.0
+        for r0 in range(first, last, rows):
+            cuda.syncthreads()  # what the tile before has left is read
+            bring_inputs(work, chunk, r0)
+            bring_weights(work, 0)
+            for s in range(2 * n_layers):
+                wait()
+                cuda.syncthreads()  # what the step before wrote is there, and its W is not needed any more
+                bring_weights(work, s + 1)
+                if s < n_layers - 1:
+                    forward(work, chunk, s, r0)
+                elif s == n_layers - 1:
+                    lost += output_delta(work, chunk, r0)
+                else:
+                    l = 2 * n_layers - 1 - s
+                    accumulate(work, l, at, r0 > first)
+                    if l > 0:
+                        cuda.syncthreads()  # delta is read by all
+                        backward(work, l)
+        in_all = block_sum(work.partial, lost)
+        if thread() == 0 and first < last:
+            work.sums[part] += in_all * work.sums[step.rates + 2 * chunk[MINIBATCH]] * chunk[IN_MINIBATCH]
+
+    return pass_examples
+
+
+@functools.cache
+def make_reduce(shape: PassShape) -> Any:
+    """The operation REDUCE."""
+    threads, warps, place = shape.threads, shape.threads // LANES, Places(shape).W
+    n_numbers = 4 * TOGETHER
+    open_rule, update = make_update(np.float32, shape.per_word)
+
+    @device
+    def reduce(work, operation, chunk, row):
+        """U and V of a chunk: the sum over its parts, for REDUCED parameters; the update (eq. 12-13), if that is all.
+
+        Reads the parts (parameters,), a warp each warps-th part and a lane a vector; the warps' sums are added in their
+        order. Writes W, b and their moments, or U and V. The parameters are this block's, as is the slot of W^2.
+        """
+        step, room, ring = work.step, work.room, work.ring
+        vectors, u = cuda.local.array(n_numbers, real), cuda.local.array(4, real)
+        warp, lane = thread() // LANES, thread() % LANES
+        parts = quotient(max(0, chunk[EXAMPLES]) + operation.slice_rows - 1, operation.slice_rows)
+        p, whole = row * REDUCED + 4 * lane, step.gradients + step.parameters
+        for n in range(4):
+            u[n] = ZERO
+        if p < step.parameters:
+            for part in range(warp, parts, TOGETHER * warps):
+                for k in range(TOGETHER):
+                    here = min(part + k * warps, parts - 1)
+                    load_vector(vectors, 4 * k, room, whole + here * step.parameters + p)
+                for k in range(TOGETHER):
+                    for n in range(4):
+                        u[n] += vectors[4 * k + n] if part + k * warps < parts else ZERO
+        cuda.syncthreads()  # what was in the ring has been read
+        for n in range(4):
+            ring[place + warp * REDUCED + 4 * lane + n] = u[n]
+        cuda.syncthreads()
+        rule, squares, finite = open_rule(work, chunk, 1.0), 0.0, True
+        for c in range(thread(), REDUCED, threads):
+            p = row * REDUCED + c
+            if p < step.parameters:
+                total = ZERO
+                for w in range(warps):
+                    total += ring[place + w * REDUCED + c]
+                if operation.updates:
+                    is_weight = p < step.weights_end
+                    w_p, good = update(rule, work.model, p, total, is_weight)
+                    squares += float(w_p) * float(w_p) if is_weight else 0.0
+                    finite = finite and good
+                else:
+                    at = step.gradients + p
+                    room[at] = room[at] + total if chunk[OFFSET] > 0 else total
+        if operation.updates:
+            note(work, chunk, squares, row, finite)
+
+    return reduce
