@@ -8,7 +8,7 @@ from numba import cuda
 
 from fastmlp.codes import ADAM, DESCENT, NESTEROV, STORE
 from fastmlp.cuda.compiling import device, mathematics
-from fastmlp.cuda.layout import AnyShape, bias_columns
+from fastmlp.cuda.layout import TileShape, bias_columns
 from fastmlp.cuda.operands import make_keep
 from fastmlp.cuda.ptx import thread
 from fastmlp.cuda.reduction import block_sum
@@ -113,7 +113,7 @@ def note(work, chunk, squares, slot, finite):
 
 
 @functools.cache
-def make_accumulate(real: type, shape: AnyShape, resident: bool):
+def make_accumulate(real: type, shape: TileShape, resident: bool):
     """(accumulate, accumulate_bias) with tiles of a shape."""
     tile = product(real, shape, False, False, resident)
     multiply, collect, entry, n_sums, parts, part_rows, width, line_step = tile

@@ -10,7 +10,7 @@ from fastmlp.codes import ABSOLUTE_ERROR, HUBER, LOG_LOSS, POISSON, SOFTMAX
 from fastmlp.cuda.activation import make_activation
 from fastmlp.cuda.compiling import device, mathematics, of_users
 from fastmlp.cuda.gather import example_at
-from fastmlp.cuda.layout import AnyShape
+from fastmlp.cuda.layout import TileShape
 from fastmlp.cuda.operands import make_keep
 from fastmlp.cuda.ptx import thread
 from fastmlp.cuda.reduction import block_sum
@@ -59,7 +59,7 @@ def make_error(real: type, supplied: Any = None, supplied_loss: Any = None):
 
 
 @functools.cache
-def make_output(real: type, shape: AnyShape, supplied: Any = None, supplied_loss: Any = None):
+def make_output(real: type, shape: TileShape, supplied: Any = None, supplied_loss: Any = None):
     """(output_delta, output): what becomes of the output layer's z in training, and in prediction.
 
     `supplied` and `supplied_loss` are a user's f of the output layer, and loss.
@@ -188,7 +188,7 @@ def make_output(real: type, shape: AnyShape, supplied: Any = None, supplied_loss
 
 
 @functools.cache
-def make_backward(real: type, shape: AnyShape, resident: bool, supplied: Any = None):
+def make_backward(real: type, shape: TileShape, resident: bool, supplied: Any = None):
     """The backward operation with tiles of a shape; `supplied` is a user's f of the hidden layers."""
     tile = product(real, shape, True, True, resident)
     multiply, collect, entry, n_sums, parts, part_rows, width, line_step = tile

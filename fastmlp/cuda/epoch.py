@@ -35,6 +35,7 @@ from fastmlp.cuda.layout import (
     UPDATE,
     AnyShape,
     PassShape,
+    TileShape,
     blocks_each,
     ring_size,
 )
@@ -68,7 +69,7 @@ def open_chunk(chunk, step, number):
 
 
 @functools.cache
-def make_tiled(real: type, shape: AnyShape, resident: bool, supplied: Supplied):
+def make_tiled(real: type, shape: TileShape, resident: bool, supplied: Supplied):
     """The function that does a tile of an operation in which layers are taken one after the other."""
     forward = make_forward(real, shape, resident, supplied.activation)
     backward = make_backward(real, shape, resident, supplied.activation)
@@ -212,7 +213,8 @@ def make_epoch(real: type, shape: AnyShape, resident: bool, supplied: Supplied =
     resident: one block copies model and room to shared memory, works there, and writes the model back.
     """
     run_task, open_tables = make_task(real, shape, resident, supplied), make_tables(real)
-    threads, ring_numbers, zero = shape.threads, ring_size(shape, real) if resident else 0, real(0)
+    threads, zero = shape.threads, real(0)
+    ring_numbers = 0 if isinstance(shape, PassShape) else ring_size(shape, real)
 
     @kernel(threads, blocks_of(real, shape, resident))
     def epoch(tables, model, room, data, byte_data, integers, weights, sums, counters):

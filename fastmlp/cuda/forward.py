@@ -8,7 +8,7 @@ from numba import cuda
 from fastmlp.codes import IDENTITY
 from fastmlp.cuda.activation import make_activation
 from fastmlp.cuda.compiling import device
-from fastmlp.cuda.layout import AnyShape
+from fastmlp.cuda.layout import TileShape
 from fastmlp.cuda.operands import make_keep
 from fastmlp.cuda.ptx import thread
 from fastmlp.cuda.tensor_tile import product
@@ -16,7 +16,7 @@ from fastmlp.cuda.work import EXAMPLES, PARITY
 
 
 @functools.cache
-def make_forward(real: type, shape: AnyShape, resident: bool, supplied: Any = None):
+def make_forward(real: type, shape: TileShape, resident: bool, supplied: Any = None):
     """The forward operation with tiles of a shape; `supplied` is a user's f of the hidden layers."""
     tile = product(real, shape, True, False, resident)
     multiply, collect, entry, n_sums, parts, part_rows, width, line_step = tile

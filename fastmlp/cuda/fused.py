@@ -66,9 +66,16 @@ class Places:
     def __init__(self, shape: PassShape):
         self.W = 2 * shape.threads  # behind the room of block_sum
         self.W_size = shape.width * shape.line
-        self.matrices = self.W + 2 * self.W_size  # a of each layer but the last, X first; delta; f' of each hidden layer
+        self.matrices = self.W + 2 * self.W_size  # X, a of each hidden layer, delta, each f'
         self.size = shape.rows * shape.line
         self.slopes_size = shape.rows * shape.width // 2
+
+
+@device
+def add(sums, n, a, b, h):
+    """Add the product of fragments a and b, b for the h-th of two products, to the sums n ... n + 3."""
+    found = mma_bf16(a, (b[2 * h], b[2 * h + 1]), (sums[n], sums[n + 1], sums[n + 2], sums[n + 3]))
+    sums[n], sums[n + 1], sums[n + 2], sums[n + 3] = found[0], found[1], found[2], found[3]
 
 
 def make_multiply(shape: PassShape, transposed: bool) -> Any:
@@ -95,13 +102,7 @@ def make_multiply(shape: PassShape, transposed: bool) -> Any:
                     found = load_matrices_transposed(ring, address + (k * 16 * line + j * 8) * WORD_BYTES)
                 b[0], b[1], b[2], b[3] = found[0], found[1], found[2], found[3]
                 for h in range(2):  # of 8
-                    n = 8 * j + 4 * h
-                    product = mma_bf16(
-                        (a[4 * k], a[4 * k + 1], a[4 * k + 2], a[4 * k + 3]),
-                        (b[2 * h], b[2 * h + 1]),
-                        (sums[n], sums[n + 1], sums[n + 2], sums[n + 3]),
-                    )
-                    sums[n], sums[n + 1], sums[n + 2], sums[n + 3] = product[0], product[1], product[2], product[3]
+                    add(sums, 8 * j + 4 * h, (a[4 * k], a[4 * k + 1], a[4 * k + 2], a[4 * k + 3]), b, h)
 
     return multiply
 
@@ -252,8 +253,9 @@ def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> An
         return exp_negative(z_j - top), work.room[place] * (z_j - top)
 
     @device
-    def delta_of(work, activation, limits, there, place, z_j, top, powers, weight):
+    def delta_of(work, activation, limits, there, place, z_j, row):
         """(loss, delta) of an output of an example, y being at a place of the room; log losses have limits."""
+        top, powers, weight = row
         if not there or weight == ZERO:
             return ZERO, ZERO
         y = work.room[place]
@@ -264,7 +266,7 @@ def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> An
 
     @device
     def loss_of(work, chunk, activation, limits, r, weight, powers, agreement, loss):
-        """What an example adds to the losses, of which a thread has those of its outputs; softmax's, and offsets, once."""
+        """What an example adds to the losses: those of a thread's outputs; softmax's and the offset, by one thread."""
         step, first = work.step, thread() % 4 == 0
         if weight == ZERO:
             return 0.0
@@ -324,11 +326,11 @@ def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> An
                         powers_0, powers_1 = powers_0 + (p_0 + p_1), powers_1 + (p_2 + p_3)
                         agreement_0, agreement_1 = agreement_0 + (y_0 + y_1), agreement_1 + (y_2 + y_3)
                     else:
-                        l_0, d_0 = delta_of(work, activation, limits, there_0 and one, t, z_0, top_0, powers_0, weight_0)
-                        l_1, d_1 = delta_of(work, activation, limits, there_0 and two, t + 1, z_1, top_0, powers_0, weight_0)
-                        t += lower
-                        l_2, d_2 = delta_of(work, activation, limits, there_1 and one, t, z_2, top_1, powers_1, weight_1)
-                        l_3, d_3 = delta_of(work, activation, limits, there_1 and two, t + 1, z_3, top_1, powers_1, weight_1)
+                        row_0, row_1 = (top_0, powers_0, weight_0), (top_1, powers_1, weight_1)
+                        l_0, d_0 = delta_of(work, activation, limits, there_0 and one, t, z_0, row_0)
+                        l_1, d_1 = delta_of(work, activation, limits, there_0 and two, t + 1, z_1, row_0)
+                        l_2, d_2 = delta_of(work, activation, limits, there_1 and one, t + lower, z_2, row_1)
+                        l_3, d_3 = delta_of(work, activation, limits, there_1 and two, t + lower + 1, z_3, row_1)
                         loss_0, loss_1 = loss_0 + (l_0 + l_1), loss_1 + (l_2 + l_3)
                         ring[above + j // 2] = number_of(pack_bf16(d_0, d_1))
                         ring[above + 8 * line + j // 2] = number_of(pack_bf16(d_2, d_3))
@@ -419,13 +421,9 @@ def make_accumulate(shape: PassShape) -> Any:
                         b[0], b[1], b[2], b[3] = found[0], found[1], found[2], found[3]
                         for h in range(2):
                             n = 8 * j + 4 * h
-                            half = b[2 * h], b[2 * h + 1]
-                            product = mma_bf16(a, half, (sums[n], sums[n + 1], sums[n + 2], sums[n + 3]))
-                            sums[n], sums[n + 1], sums[n + 2], sums[n + 3] = product[0], product[1], product[2], product[3]
+                            add(sums, n, a, b, h)
                             if i0 == 0:
-                                ones = ONES, ONES, ONES, ONES
-                                product = mma_bf16(ones, half, (v[n], v[n + 1], v[n + 2], v[n + 3]))
-                                v[n], v[n + 1], v[n + 2], v[n + 3] = product[0], product[1], product[2], product[3]
+                                add(v, n, (ONES, ONES, ONES, ONES), b, h)
                 for n in range(SUMS):
                     i, j = i0 + lane // 4 + n // 2 % 2 * 8, j0 + n // 4 * 8 + 2 * (lane % 4) + n % 2
                     p = at + layer.weights + i * stride + j

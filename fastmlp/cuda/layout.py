@@ -30,7 +30,8 @@ REALS, BYTES, SPARSE, LABELS = range(4)
 CHUNK_ROWS = 16384
 
 GATHER_ROWS = 16  # examples that a thread has on their way at once, where all of a pass waits for them
-PASS_SHARE = 0.25  # of the tensor cores' peak in a pass through all layers, guessed
+PASS_SHARE = 0.4  # of the tensor cores' peak in a pass through all layers, guessed
+PASS_STEP_SECONDS = 0.2e-6  # that warps wait for one another and for W in it, each time
 
 PREDICT = -1  # a rule: the outputs are wanted, nothing else
 
@@ -152,7 +153,8 @@ class PassShape(NamedTuple):
         return 2 * self.threads + matrices * self.line + (n_layers - 1) * self.rows * self.width // 2
 
 
-AnyShape = Shape | WarpShape | PassShape
+TileShape = Shape | WarpShape
+AnyShape = TileShape | PassShape
 
 
 # The largest tile is for float32 only: as many sums of float64 would not fit a thread's registers.
@@ -190,14 +192,14 @@ REDUCED = 128  # parameters that a block sums over the parts, a vector a lane
 WARP_SHAPES = {precision: tuple(WarpShape(precision, *tile) for tile in WARP_TILES) for precision in ("tf32", "bf16")}
 
 
-def shapes(real: Any, precision: str = "float32") -> tuple[AnyShape, ...]:
+def shapes(real: Any, precision: str = "float32") -> tuple[TileShape, ...]:
     """The tiles that there are for a dtype and a precision."""
     if precision != "float32":
         return WARP_SHAPES[precision]
     return tuple(s for s in SHAPES if s.rows_each * s.columns_each * np.dtype(real).itemsize <= 256)
 
 
-def resident_shapes(real: Any, precision: str = "float32") -> tuple[AnyShape, ...]:
+def resident_shapes(real: Any, precision: str = "float32") -> tuple[TileShape, ...]:
     """Those for networks that stay in one block's shared memory."""
     return tuple(s for s in shapes(real, precision) if s.slices > 1 and precision == "float32")
 
@@ -305,7 +307,7 @@ class Machine(NamedTuple):
     stage_seconds: float = 0.3e-6
     barrier_seconds: float = 1.0e-6
 
-    def product_seconds(self, shape: AnyShape, depth: int, tiles: int, real: Any, blocks: int) -> float:
+    def product_seconds(self, shape: TileShape, depth: int, tiles: int, real: Any, blocks: int) -> float:
         """Seconds for so many tiles of `depth` terms, dealt to the multiprocessors, each with blocks_each at a time.
 
         `blocks` work on them in all: tensor cores wait where a multiprocessor has less than it could.
@@ -327,8 +329,8 @@ class Machine(NamedTuple):
         """Seconds for all layers of the parts, and for summing their U and V."""
         entries, products = shape.rows * shape.width, 3 * n_layers - 1
         cycles = products * entries * shape.width / (2 * self.tensor_lanes * PASS_SHARE)
-        cycles += 2 * n_layers * entries * self.entry_cycles / self.lanes
-        alone = 2 * n_layers * self.tile_seconds  # W's way, and the warps' waiting for one another
+        cycles += n_layers * entries * self.entry_cycles / self.lanes
+        alone = 2 * n_layers * PASS_STEP_SECONDS
         busy = math.ceil(parts / self.multiprocessors) * tiles_each * (cycles / self.frequency + alone)
         bytes_each = min(self.l2_bytes_each, self.l2_bytes / min(parts, self.multiprocessors))
         written = math.ceil(parts / self.multiprocessors) * 4 * parameters / bytes_each
@@ -409,7 +411,7 @@ class Program:
         """Seconds of an operation, by itself or as a part of a fused stage."""
         layer = self.layers[operation["layer"]]
         depth = {FORWARD: layer["n_in"], BACKWARD: layer["n_out"], ACCUMULATE: operation.get("slice_rows", 0)}
-        if operation["kind"] not in depth:
+        if operation["kind"] not in depth or isinstance(self.shape, PassShape):
             return self.machine.tile_seconds if fused else 0.0
         tiles = blocks = self.tasks(operation)
         if fused:  # a block has all the columns of its rows
@@ -444,7 +446,7 @@ def table(rows: list[dict[str, int]], kind: np.dtype) -> np.ndarray:
     return result
 
 
-def slices_of(shape: AnyShape, layers: np.ndarray, rows: int, machine: Machine, real: Any) -> int:
+def slices_of(shape: TileShape, layers: np.ndarray, rows: int, machine: Machine, real: Any) -> int:
     """Slices of the examples for U and V: as many as occupy the device, none of less than a few steps.
 
     They are a matter of shapes alone: the same plan gives the same sums on every device.
@@ -458,7 +460,7 @@ def slices_of(shape: AnyShape, layers: np.ndarray, rows: int, machine: Machine, 
 
 
 def build(
-    shape: AnyShape,
+    shape: TileShape,
     base: Layout,
     rows: int,
     chunks_each: int,
@@ -620,14 +622,13 @@ def build_pass(
     )  # fmt: skip
 
 
-def bias_columns(shape: AnyShape) -> int:
+def bias_columns(shape: TileShape) -> int:
     """Columns of V that a block sums: each with threads enough for the rows."""
     return max(1, min(32, shape.threads // 2))
 
 
-def ring_size(shape: AnyShape, real: Any) -> int:
+def ring_size(shape: TileShape, real: Any) -> int:
     """Numbers of shared memory in which the factors of a tile pass by; their sums are collected there, too."""
-    assert not isinstance(shape, PassShape)
     if isinstance(shape, WarpShape):
         return shape.ring_words()
     return shape.stages * (shape.rows + shape.columns) * (shape.depth(real) + lanes(real))
@@ -637,8 +638,8 @@ def shared_bytes(plan: Plan, real: Any, numbers: int = 0) -> int:
     """Shared memory of a block: for the tables, the ring, and so many more numbers."""
     step = np.zeros(1, STEP)
     tables(step, plan.stages, plan.operations, plan.layers)
-    of_pass = isinstance(plan.shape, PassShape)
-    ring = plan.shape.ring_words(len(plan.layers)) if of_pass else ring_size(plan.shape, real)
+    shape, n_layers = plan.shape, len(plan.layers)
+    ring = shape.ring_words(n_layers) if isinstance(shape, PassShape) else ring_size(shape, real)
     return int(step[0]["ring_at"]) + (ring + numbers) * np.dtype(real).itemsize
 
 

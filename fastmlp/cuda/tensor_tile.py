@@ -17,7 +17,7 @@ from numba import cuda, uint32
 
 from fastmlp.cuda import tile
 from fastmlp.cuda.compiling import device
-from fastmlp.cuda.layout import AnyShape, Shape, WarpShape
+from fastmlp.cuda.layout import Shape, TileShape, WarpShape
 from fastmlp.cuda.ptx import (
     commit_copies,
     copy_async,
@@ -38,7 +38,7 @@ WORD_BYTES, VECTOR_WORDS, LANES = 4, 4, 32
 ZERO = np.float32(0)
 
 
-def product(real: type, shape: AnyShape, a_by_row: bool, b_by_row: bool, resident: bool) -> Product:
+def product(real: type, shape: TileShape, a_by_row: bool, b_by_row: bool, resident: bool) -> Product:
     """The functions of a tile of either sort, as `tile.product` describes them; A and B are in words here."""
     if isinstance(shape, Shape):
         return tile.product(real, shape, a_by_row, b_by_row, resident)
