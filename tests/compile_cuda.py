@@ -28,6 +28,7 @@ from fastmlp.cuda import epoch, launch, layout, reduction
 
 WORDS = ("fma.rn", "cp.async.cg", "ld.shared.v", ".f64", "atom.", "red.release", "ld.acquire")
 WORDS += ("m16n8k8.row.col.f32.tf32", "m16n8k16.row.col.f32.bf16", "ldmatrix", ".trans", "cvt.rna.tf32", "cvt.rn.bf16")
+WORDS += ("shfl.sync",)
 MACHINE_WORDS = ("HMMA.1688.F32.TF32", "HMMA.16816.F32.BF16", "LDSM.16", "LDGSTS", "LDL", "STL")
 TABLE_BYTES = 4096  # of shared memory, for a network of a few layers
 
@@ -68,6 +69,14 @@ def tensor_kernels(precision):
         if shape is layout.shapes(np.float32, precision)[0]:
             kernel = epoch.make_stage(np.float32, shape, supplied())
             yield f"stage {tile} with a user's functions", kernel, signature(np.float32, 2), bounds, shared
+    for shape in layout.PASS_SHAPES if precision == "bf16" else ():
+        shared, bounds = TABLE_BYTES + 4 * shape.ring_words(2), (shape.threads, 1)
+        name = f"pass {shape.width} {shape.rows} {precision}"
+        yield f"epoch {name}", epoch.make_epoch(np.float32, shape, False), signature(np.float32), bounds, shared
+        if shape is layout.PASS_SHAPES[0]:
+            yield f"stage {name}", epoch.make_stage(np.float32, shape), signature(np.float32, 2), bounds, shared
+            kernel = epoch.make_stage(np.float32, shape, supplied())
+            yield f"stage {name} with a user's functions", kernel, signature(np.float32, 2), bounds, shared
 
 
 def kernels(reals):

@@ -47,7 +47,7 @@ def reports():
 @pytest.mark.parametrize("chip", CHIPS)
 def test_budgets(reports, chip):
     """No spills, no stack; blocks that fit a multiprocessor's 65,536 registers, and shared memory without asking."""
-    assert len(reports[chip]) >= (40 if chip != "7.5" else 6)
+    assert len(reports[chip]) >= (45 if chip != "7.5" else 6)
     for name, kernel in reports[chip].items():
         assert kernel["spills"] == 0 and kernel["stack"] == 0, (name, kernel)
         assert kernel["registers"] <= 255 and kernel["registers"] * kernel["threads"] * kernel["blocks"] <= 65536, name
@@ -72,16 +72,21 @@ def test_instructions(reports, chip):
 
 @pytest.mark.parametrize("chip", CHIPS[1:])
 def test_tensor_instructions(reports, chip):
-    """Three products a kernel, each of the tile's mma, fed by ldmatrix and asynchronous copies; sums in registers."""
+    """The products' mma, each written out once, fed by ldmatrix and asynchronous copies; sums in registers."""
     for name, kernel in reports[chip].items():
         precision, words, machine = precision_of(name), kernel["words"], kernel["instructions"]
         if precision is None:
             assert machine is None and words["ldmatrix"] == 0
             continue
-        rows, columns = map(int, name.split()[1].split("x"))
         warps = kernel["threads"] // 32
-        steps = 4 if rows > 16 else 1  # of 8 words; the smallest tile's four slices have one each
-        products = 3 * steps * (rows // 16) * (columns // 8) // (warps if rows > 16 else 1)
+        if "pass" in name:  # z of hidden layers and outputs, and delta: 32 columns; U and V of 32 destinations
+            width, rows = map(int, name.split()[2:4])
+            products = 3 * (width // 16) * 4 + 2 * (rows // 16) * 4
+            assert words["shfl.sync"] == 12, name
+        else:
+            rows, columns = map(int, name.split()[1].split("x"))
+            steps = 4 if rows > 16 else 1  # of 8 words; the smallest tile's four slices have one each
+            products = 3 * steps * (rows // 16) * (columns // 8) // (warps if rows > 16 else 1)
         mma = {"bf16": "m16n8k16.row.col.f32.bf16", "tf32": "m16n8k8.row.col.f32.tf32"}
         assert words[mma[precision]] == products and sum(words[other] for other in mma.values()) == products, name
         assert words["cp.async.cg"] >= 6 and words["ld.acquire"] == name.startswith("epoch"), name

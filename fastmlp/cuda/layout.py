@@ -188,6 +188,7 @@ else:
     )
 # Of 128 units and 128 rows no more than two layers would fit.
 PASS_SHAPES = (PassShape(32, 32),) if SIMULATED else (PassShape(32, 128), PassShape(64, 128), PassShape(128, 64))
+MOST_PARTS = 132  # multiprocessors of the device that the library was made for: sums are a matter of shapes alone
 REDUCED = 128  # parameters that a block sums over the parts, a vector a lane
 WARP_SHAPES = {precision: tuple(WarpShape(precision, *tile) for tile in WARP_TILES) for precision in ("tf32", "bf16")}
 
@@ -579,7 +580,7 @@ def build_pass(
     gathered = GATHER_ROWS * max(1, shape.threads // lanes_each)  # rows that threads have on their way at once
     gather = {"lanes": lanes_each, "task_rows": gathered, "rows": -(-rows // gathered)}
     program.stage([operation(GATHER, **gather)])
-    tiles_each = -(-program.row_tiles // 132)  # of the device that the library was made for: a matter of shapes alone
+    tiles_each = -(-program.row_tiles // MOST_PARTS)
     parts = -(-program.row_tiles // tiles_each)
     program.stage([operation(PASS, rows=parts, slice_rows=tiles_each * shape.rows)])
     at_once = chunks_each == 1 and not clip
