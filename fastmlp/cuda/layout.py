@@ -6,6 +6,9 @@ into tasks, mostly tiles of a matrix; blocks take a stage's tasks in turn. A *fu
 through several layers without a barrier: no other block reads or writes those rows. Which layers are fused, and how
 large the tiles are, is chosen by `plan`: its seconds are the library's only guess of a device's speed.
 
+In bfloat16 a network of at most 128 units a layer has another program: a *pass* takes a part of the chunk's examples
+through all layers in one operation (fused.py), and the next stage sums the parts' U and V, and updates.
+
 In bfloat16 what is multiplied, a, delta and W, lies in memory a second time, two numbers a *word* of 32 bits, with rows
 as long as the float32 ones: whatever writes the one writes the other. X is kept so only. In the other precisions the
 places of the two are the same.
