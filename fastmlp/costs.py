@@ -49,7 +49,7 @@ class Estimate:
     share : float or None
         Of the peak that the training reaches; small where networks or minibatches are.
     threads : int
-    dtype, device : str
+    dtype, precision, device : str
     """
 
     sizes: tuple[int, ...]
@@ -65,15 +65,16 @@ class Estimate:
     share: float | None
     threads: int
     dtype: str
+    precision: str
     device: str
 
     def __str__(self) -> str:
         shape, rate = "-".join(map(str, self.sizes)), self.operations / self.seconds_an_epoch / 1e9
-        of_peak = ""
+        of_peak, numbers = "", self.dtype if self.precision == "float32" else self.precision
         if self.peak is not None:
             of_peak = f", {self.share:.0%} of the {self.peak / 1e9:.0f} that {self.threads} thread(s) reach here"
         return (
-            f"{self.epochs} epochs of {shape} in {self.dtype}, {self.m:,} examples in minibatches of "
+            f"{self.epochs} epochs of {shape} in {numbers}, {self.m:,} examples in minibatches of "
             f"{self.batch_size:,}: about {_duration(self.seconds)} ({_duration(self.seconds_an_epoch)} an epoch; "
             f"{rate:.3g} GFLOP/s{of_peak}).\n"
             f"Memory: {_size(self.memory)} beside {_size(self.data)} of X and T."
@@ -104,6 +105,7 @@ def estimate(
     dtype: str = "float32",
     x_dtype: Any = None,
     device: str = "cpu",
+    precision: str = "float32",
 ) -> Estimate:
     """Predict the time and memory of a training on this machine, with the threads in use.
 
@@ -130,6 +132,8 @@ def estimate(
         Of X: the network's when not given.
     device : {"cpu", "cuda"}, default="cpu"
         Where it is to be trained; that of a given network counts.
+    precision : {"float32", "tf32", "bf16"}, default="float32"
+        What products are multiplied in, as for `Network`; that of a given one counts.
 
     Returns
     -------
@@ -159,7 +163,7 @@ def estimate(
     for name, value, least in (("m", m, 1), ("epochs", epochs, 0)):
         if not is_whole(value) or value < least:
             raise ValueError(f"{name} is {value!r}; an integer >= {least} is allowed")
-    network, optimizer, batch_size = _subject(sizes, dtype, device, int(m), optimizer, batch_size)
+    network, optimizer, batch_size = _subject(sizes, (dtype, precision, device), int(m), optimizer, batch_size)
     if isinstance(optimizer, LBFGS):
         like: Any = GradientDescent(0.0)
     elif dataclasses.is_dataclass(optimizer) and hasattr(optimizer, "learning_rate"):
@@ -202,12 +206,13 @@ def estimate(
         share=None if peak is None else operations / each / peak,
         threads=threads,
         dtype=network.dtype,
+        precision=network.precision,
         device=network.device,
     )
 
 
 def _subject(
-    sizes: Any, dtype: str, device: str, m: int, optimizer: Any, batch_size: int | None
+    sizes: Any, kind: tuple[str, str, str], m: int, optimizer: Any, batch_size: int | None
 ) -> tuple[Network, Any, int | None]:
     """A network that may be trained and thrown away, its optimizer and the examples of its minibatches."""
     if isinstance(sizes, Network):
@@ -220,10 +225,11 @@ def _subject(
                 raise ValueError(f"{name} is {value!r}; an estimator has its own: None is allowed")
         check_is_fitted(sizes, "coefs_")
         return network_of(sizes, m), optimizer_of(sizes), optimizer_batch_size(sizes, m)
-    elif device == "auto":
+    elif kind[-1] == "auto":
         raise ValueError("device is 'auto'; 'cpu' and 'cuda' are allowed")
     else:
-        network = Network(sizes, dtype=dtype, device=device, random_state=0)
+        dtype, precision, device = kind
+        network = Network(sizes, dtype=dtype, precision=precision, device=device, random_state=0)
     return network, optimizer or network._optimizer or SGD(0.1), batch_size
 
 

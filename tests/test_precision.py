@@ -303,6 +303,14 @@ def test_auto_takes_the_gpu_where_only_it_has_the_precision(monkeypatch):
         devices.resolve("auto", "tf32")
 
 
+@bf16
+def test_estimate():
+    """It says which precision it is of, whether it was asked for or a network has it."""
+    found = fastmlp.estimate([64, 32, 10], m=1000, batch_size=100, precision="bf16")
+    assert found.precision == "bf16" and " in bf16, " in str(found)
+    assert fastmlp.estimate(Network([64, 32, 10], precision="bf16"), m=1000).precision == "bf16"
+
+
 # ---- estimators ----------------------------------------------------------------------------------------------------
 
 
