@@ -135,8 +135,8 @@ def jax_epoch(case, dtype, device, precision="float32"):
 
     jax.config.update("jax_enable_x64", dtype == "float64")
     jax.config.update("jax_platforms", device)
-    # a GPU would multiply float32 as TF32 if it were not told
-    how = {"float32": "highest", "tf32": "tensorfloat32", "bf16": "bfloat16"}[precision]
+    # a GPU would multiply float32 as TF32 if it were not told, and by "bfloat16", which means the default, too
+    how = {"float32": "highest", "tf32": "tensorfloat32", "bf16": "BF16_BF16_F32"}[precision]
     jax.config.update("jax_default_matmul_precision", how)
     try:
         jax.devices()
