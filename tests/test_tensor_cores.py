@@ -12,6 +12,8 @@ from fastmlp.cuda import warp
 
 if devices.cuda_problem() is not None:
     pytest.skip(devices.cuda_problem().message, allow_module_level=True)
+if devices.precision_problem("bf16", "cuda") is not None:
+    pytest.skip(devices.precision_problem("bf16", "cuda"), allow_module_level=True)
 
 from numba import cuda, float32, uint32  # noqa: E402
 
@@ -230,7 +232,10 @@ def force(monkeypatch):
         def plan(sizes, activation, output, real, rows, chunks_each, rule, clip, machine, precision):
             base = layout.layout(sizes, activation, output, real, precision)
             few = min(split, len(sizes) - 1)
-            return layout.build(shape, base, rows, chunks_each, rule, clip, few, real, machine)
+            forced = layout.build(shape, base, rows, chunks_each, rule, clip, few, real, machine)
+            if layout.shared_bytes(forced, real) > machine.shared_bytes:
+                pytest.skip(f"the GPU has no shared memory for tiles of {shape.rows} x {shape.columns}")
+            return forced
 
         monkeypatch.setattr(trainer, "plan", plan)
         monkeypatch.setattr(launch, "mode_of", lambda plan: mode)
