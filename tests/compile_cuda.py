@@ -138,6 +138,8 @@ def assembled(text, bounds, shared, capability, folder):
     if "mma.sync" in text and reader.exists():
         sass = subprocess.run([reader, "-sass", code], capture_output=True, text=True, check=True).stdout
         instructions = {word: len(re.findall(rf"\s{re.escape(word)}", sass)) for word in MACHINE_WORDS}
+        instructions["LDS"] = len(re.findall(r"\sLDS R", sass))
+        instructions["LDS at a distance"] = len(re.findall(r"\sLDS R\d+, \[R\d+(?:\.\w+)?\+(?:UR\d+\+)?0x", sass))
 
     def number(pattern):
         found = re.search(pattern, done.stderr)

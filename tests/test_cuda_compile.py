@@ -96,3 +96,5 @@ def test_tensor_instructions(reports, chip):
             hmma = {"bf16": "HMMA.16816.F32.BF16", "tf32": "HMMA.1688.F32.TF32"}[precision]
             assert machine[hmma] >= products and machine["LDSM.16"] == words["ldmatrix"], (name, machine)
             assert machine["LDGSTS"] >= 6 and machine["LDL"] == machine["STL"] == 0, (name, machine)
+            if precision == "tf32" and rows >= 64:  # words of fragments at constant distances, no address made for each
+                assert 2 * machine["LDS at a distance"] > machine["LDS"], (name, machine)

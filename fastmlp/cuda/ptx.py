@@ -72,8 +72,8 @@ if SIMULATED:
     def shared_address(shared, i):
         return 4 * int(i)
 
-    def load_word(shared, address):
-        return _memory(shared).view(np.uint32)[address // 4]
+    def load_word(shared, address, words):
+        return _memory(shared).view(np.uint32)[address // 4 + words]
 
     def store_bf16(array, i, x):
         _memory(array).view(np.uint16)[i] = warp.bfloat16(x)
@@ -340,14 +340,19 @@ else:
         return types.uint32(shared, i), generate
 
     @intrinsic
-    def load_word(typing_context, shared, address):
-        """The 32 bits at an address in `shared`, whatever they stand for."""
+    def load_word(typing_context, shared, address, words):
+        """The 32 bits so many words behind an address in `shared`, whatever they stand for.
+
+        A constant number of words becomes a part of the instruction; added to the address, it would be one more.
+        """
 
         def generate(context, builder, signature, arguments):
             address = context.cast(builder, arguments[1], signature.args[1], types.uint32)
-            return builder.load(builder.inttoptr(address, I32.as_pointer(3)))
+            distance = context.cast(builder, arguments[2], signature.args[2], types.int64)
+            first = builder.inttoptr(address, I32.as_pointer(3))
+            return builder.load(builder.gep(first, [distance], inbounds=True))
 
-        return types.uint32(shared, address), generate
+        return types.uint32(shared, address, words), generate
 
     def _half_place(context, builder, signature, arguments):
         """The address of the i-th 16 bits of an array."""

@@ -83,7 +83,7 @@ def _product(shape: WarpShape, a_by_row: bool, b_by_row: bool) -> Product:
             for i in range(down):
                 for n in range(4):  # rows + 0 and + 8, terms + 0 and + 4
                     place = i * PRODUCT_ROWS + n % 2 * 8 + n // 2 * 4 * a_line
-                    a[4 * i + n] = load_word(ring, address + place * WORD_BYTES)
+                    a[4 * i + n] = load_word(ring, address, place)
         if not in_bf16:
             for n in range(n_a):
                 a[n] = tf32(a[n])
@@ -105,8 +105,8 @@ def _product(shape: WarpShape, a_by_row: bool, b_by_row: bool) -> Product:
         else:
             address += (lane % 4 * b_line + lane // 4) * WORD_BYTES
             for j in range(across):
-                b[2 * j] = load_word(ring, address + j * PRODUCT_COLUMNS * WORD_BYTES)
-                b[2 * j + 1] = load_word(ring, address + (j * PRODUCT_COLUMNS + 4 * b_line) * WORD_BYTES)
+                b[2 * j] = load_word(ring, address, j * PRODUCT_COLUMNS)
+                b[2 * j + 1] = load_word(ring, address, j * PRODUCT_COLUMNS + 4 * b_line)
         if not in_bf16:
             for n in range(n_b):
                 b[n] = tf32(b[n])
