@@ -17,7 +17,7 @@ if devices.precision_problem("bf16", "cuda") is not None:
 
 from numba import cuda, float32, uint32  # noqa: E402
 
-from fastmlp.cuda import launch, layout, ptx, trainer  # noqa: E402
+from fastmlp.cuda import launch, layout, ptx, tensor_tile, trainer  # noqa: E402
 
 pytestmark = [
     pytest.mark.usefixtures("quick_simulator"),
@@ -278,6 +278,45 @@ def test_products_of_rounded_numbers(force, precision, number, split, mode):
     ]
     # a chip's own sums of an mma's terms may be cut off where float32 would round
     assert_close([a_2, z_3, delta_3, delta_2, *dW, *db], expected, 2e-6 if ptx.SIMULATED else 1e-5)
+
+
+def laid_out(M, by_row, precision):
+    """A factor's words, with NaN behind them that no product may read, and how far its rows lie apart."""
+    M, per_word = M if by_row else M.T, 2 if precision == "bf16" else 1
+    padded = np.ascontiguousarray(np.pad(M, ((0, 0), (0, -M.shape[1] % (4 * per_word)))))
+    words = warp.bfloat16(padded).view(np.float32) if per_word == 2 else padded
+    return np.concatenate([words.ravel(), np.full(1 << 18, np.nan, np.float32)]), words.shape[1]
+
+
+@pytest.mark.skipif(not ptx.SIMULATED, reason="on a GPU the products above are of these tiles")
+@pytest.mark.parametrize("by_row", [(True, False), (True, True), (False, False)], ids=["forward", "backward", "U"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    "number", [pytest.param(n, marks=() if n in (0, 2) else pytest.mark.compile) for n in range(5)]
+)
+def test_tiles_of_a_gpu(number, precision, by_row):
+    """The tiles that a GPU has, too large for a network here: a ragged product of each, with its factors either way."""
+    shape = layout.WarpShape(precision, *layout.DEVICE_WARP_TILES[number])
+    multiply, collect, entry, n_sums, _, part_rows, width, step = tensor_tile.product(np.float32, shape, *by_row, False)
+    rows, columns, terms = shape.rows - 3, shape.columns - 5, shape.depth(None) + 3
+    r = np.random.default_rng(number)
+    A, B = (r.standard_normal((count, terms)).astype(np.float32) for count in (rows, columns))
+    (a, a_stride), (b, b_stride) = (laid_out(M, way, precision) for M, way in zip((A, B), by_row))
+    C = np.full((shape.rows, shape.columns), np.nan, np.float32)
+
+    @cuda.jit
+    def product(a, b, C):
+        ring, sums, t = cuda.shared.array(0, float32), cuda.local.array(n_sums, float32), cuda.threadIdx.x
+        multiply(ring, sums, (a, 0, a_stride, rows), (b, 0, b_stride, columns), terms)
+        collect(ring, sums, 0)
+        for c in range(t % width, shape.columns, width):
+            for line in range(t // width, part_rows, step):
+                C[line, c] = entry(ring, line, c)
+
+    product[1, shape.threads, 0, 4 * shape.ring_words()](a, b, C)
+    expected = np.zeros(C.shape)
+    expected[:rows, :columns] = rounded(A, precision) @ rounded(B, precision).T
+    assert relative_error(C, expected) < 1e-6 and not C[rows:].any() and not C[:, columns:].any()
 
 
 @pytest.mark.parametrize(("precision", "output", "loss"), [(PRECISIONS[n % 2], *o) for n, o in enumerate(OUTPUTS)])

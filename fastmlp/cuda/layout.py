@@ -174,21 +174,19 @@ else:
 
 # A warp's 64 x 64 sums are as many as its registers hold, and let shared memory keep up with the tensor cores. The
 # largest tile needs more shared memory than compute capability 8.0 has; the slices of the smallest share the terms.
-WARP_TILES: tuple[tuple[Any, ...], ...]
-if SIMULATED:
-    WARP_TILES = (
-        (16, 16, 1, 16, 16, 2, 8, 1, 0.3),
-        (16, 16, 2, 16, 16, 3, 16, 1, 0.3),
-        (32, 32, 1, 16, 32, 2, 8, 1, 0.3),
-    )
-else:
-    WARP_TILES = (
-        (16, 16, 4, 16, 16, 4, 32, 4, 0.15),
-        (32, 32, 1, 16, 16, 4, 32, 4, 0.2),
-        (64, 64, 1, 32, 32, 3, 32, 3, 0.4),
-        (128, 128, 1, 64, 64, 3, 32, 2, 0.6),
-        (128, 256, 1, 64, 64, 3, 32, 1, 0.62),
-    )
+DEVICE_WARP_TILES: tuple[tuple[Any, ...], ...] = (
+    (16, 16, 4, 16, 16, 4, 32, 4, 0.15),
+    (32, 32, 1, 16, 16, 4, 32, 4, 0.2),
+    (64, 64, 1, 32, 32, 3, 32, 3, 0.4),
+    (128, 128, 1, 64, 64, 3, 32, 2, 0.6),
+    (128, 256, 1, 64, 64, 3, 32, 1, 0.62),
+)
+SIMULATED_WARP_TILES: tuple[tuple[Any, ...], ...] = (
+    (16, 16, 1, 16, 16, 2, 8, 1, 0.3),
+    (16, 16, 2, 16, 16, 3, 16, 1, 0.3),
+    (32, 32, 1, 16, 32, 2, 8, 1, 0.3),
+)
+WARP_TILES = SIMULATED_WARP_TILES if SIMULATED else DEVICE_WARP_TILES
 # Of 128 units and 128 rows no more than two layers would fit.
 PASS_SHAPES = (PassShape(32, 32),) if SIMULATED else (PassShape(32, 128), PassShape(64, 128), PassShape(128, 64))
 MOST_PARTS = 132  # multiprocessors of the device that the library was made for: sums are a matter of shapes alone
