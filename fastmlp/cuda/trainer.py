@@ -10,13 +10,13 @@ from fastmlp.backend import Arrays, EpochsBase, TrainerBase
 from fastmlp.codes import ADAM, EVALUATE, RULES, STORE, loss_code
 from fastmlp.cpu.compiling import callable_at
 from fastmlp.cpu.epoch import compiled_shuffle
+from fastmlp.cpu.layout import bfloat16_bits
 from fastmlp.cpu.supplied import compiled_map
 from fastmlp.cuda import data as _data
 from fastmlp.cuda.epoch import Supplied
 from fastmlp.cuda.launch import Launch, machine
 from fastmlp.cuda.layout import CHUNK_ROWS, PREDICT, STEP, Plan, layout, plan
 from fastmlp.cuda.reduction import largest_difference
-from fastmlp.cuda.warp import bfloat16
 from fastmlp.inputs import not_finite_error
 from fastmlp.streaming import Stream
 
@@ -61,7 +61,8 @@ class Trainer(TrainerBase):
         """Take over weights[l] (n_in, n_out) and biases[l] (n_out,)."""
         flat = self._flat(weights, biases)
         if self.layout.low:  # W in bfloat16, which the updates keep up from here on
-            flat = np.concatenate([flat, bfloat16(flat[: self.layout.weights_end]).view(self.dtype)])
+            halves = bfloat16_bits(flat[: self.layout.weights_end]).astype(np.uint16)
+            flat = np.concatenate([flat, halves.view(self.dtype)])
         self._model[: self._kept].copy_to_device(flat)
         self._finite = True
 
