@@ -11,7 +11,9 @@ named after the device. Without a GPU it says why and ends with status 1.
 
 A step's time is the difference between trainings of two lengths: a call of fastmlp's train copies the data to the
 device, which the peers have done before. A child process that runs out of memory or time costs its figures, not the
-others'; parts that are not run keep what the file had.
+others'; parts that are not run keep what the file had. All of it takes hours at the worst; where a GPU is there for half
+an hour, run the parts one by one: `--only check --limit 600`, `--only ceilings`, then `--only peers --limit 150` with
+`--cases "[mf]*" --precisions bf16`, or a width at a time, `--cases "width-1024-*" --precisions tf32,bf16`.
 """
 
 import argparse
@@ -256,16 +258,21 @@ def ask(arguments, limit):
 
 
 def check(limit):
-    """Run the device's tests; returns pytest's last line and whether all passed."""
-    environment = os.environ | {"FASTMLP_TEST_GPU": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "--maxfail=20", *TESTS]
-    try:
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit)
-    except subprocess.TimeoutExpired as late:
-        shown = (late.stdout or b"")[-3000:].decode(errors="replace")
-        return {"passed": False, "summary": f"took longer than {limit} s", "output": shown}
-    print(done.stdout[-3000:], done.stderr[-2000:], sep="\n")
-    return {"passed": done.returncode == 0, "summary": (done.stdout.strip().splitlines() or ["no output"])[-1]}
+    """Run the device's tests, each file within the limit; returns their last lines and whether all passed."""
+    environment, found = os.environ | {"FASTMLP_TEST_GPU": "1"}, {"passed": True, "summary": "", "output": ""}
+    for tests in TESTS:
+        command = [sys.executable, "-m", "pytest", "-q", "--maxfail=20", tests]
+        try:
+            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit)
+        except subprocess.TimeoutExpired as late:
+            passed, summary = False, f"took longer than {limit} s"
+            found["output"] += (late.stdout or b"")[-3000:].decode(errors="replace")
+        else:
+            print(done.stdout[-3000:], done.stderr[-2000:], sep="\n")
+            passed, summary = done.returncode == 0, (done.stdout.strip().splitlines() or ["no output"])[-1]
+        found["passed"] &= passed
+        found["summary"] += f"{'; ' if found['summary'] else ''}{tests}: {summary}"
+    return found
 
 
 def medians_of(result, precision, name):
