@@ -187,11 +187,12 @@ SIMULATED_WARP_TILES: tuple[tuple[Any, ...], ...] = (
     (32, 32, 1, 16, 32, 2, 8, 1, 0.3),
 )
 WARP_TILES = SIMULATED_WARP_TILES if SIMULATED else DEVICE_WARP_TILES
+WARP_SHAPES = {precision: tuple(WarpShape(precision, *tile) for tile in WARP_TILES) for precision in ("tf32", "bf16")}
+
 # Of 128 units and 128 rows no more than two layers would fit.
 PASS_SHAPES = (PassShape(32, 32),) if SIMULATED else (PassShape(32, 128), PassShape(64, 128), PassShape(128, 64))
 MOST_PARTS = 132  # multiprocessors of the device that the library was made for: sums are a matter of shapes alone
 REDUCED = 128  # parameters that a block sums over the parts, a vector a lane
-WARP_SHAPES = {precision: tuple(WarpShape(precision, *tile) for tile in WARP_TILES) for precision in ("tf32", "bf16")}
 
 
 def shapes(real: Any, precision: str = "float32") -> tuple[TileShape, ...]:
