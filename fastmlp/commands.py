@@ -470,7 +470,8 @@ def _describe_file(path: str) -> None:
         print(f"  classes     {len(labels)}: {', '.join(labels[:12])}{', ...' if len(labels) > 12 else ''}")
     count = sum(n_in * n_out + n_out for n_in, n_out in zip(sizes, sizes[1:]))
     print(f"  layers      {'-'.join(map(str, sizes))}, {activation}, {output}: {count:,} weights and biases, {dtype}")
-    print(f"  trained     {counted(epochs, 'epoch')}")
+    rounded = "" if model.precision == "float32" else f" in {model.precision}"
+    print(f"  trained     {counted(epochs, 'epoch')}{rounded}")
 
 
 def demo(args: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastmlp import devices
 from fastmlp.network import Network
 from fastmlp.optimizers import LBFGS, SGD, Adam, GradientDescent, Optimizer
 
@@ -99,6 +100,9 @@ def network_of(estimator: Any, m: int) -> Network:
     """
     batch_size = optimizer_batch_size(estimator, m)
     l2 = estimator.alpha / (batch_size or m) if estimator.l2 is None else estimator.l2
+    precision = estimator.precision
+    if estimator._dtype() != np.float32 or devices.precision_problem(precision, "cpu") is not None:
+        precision = "float32"  # as it predicts
     network = Network(
         estimator._sizes(),
         estimator._f(),
@@ -107,7 +111,7 @@ def network_of(estimator: Any, m: int) -> Network:
         l2,
         dtype=estimator._dtype(),
         dropout=estimator.dropout,
-        precision=estimator.precision if estimator._dtype() == np.float32 else "float32",
+        precision=precision,
         random_state=0,
     )
     network._output = estimator.out_activation_

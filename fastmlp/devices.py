@@ -160,7 +160,7 @@ def precision_problem(precision: str, device: str) -> str | None:
         found, lowest = (".".join(map(str, c)) for c in (capability, TENSOR_CAPABILITY))
         return f"the GPU has compute capability {found}, but {precision} needs {lowest}"
     if precision == "tf32":
-        return "processors do not multiply in tf32"
+        return "processors do not multiply in tf32, but some GPUs do (device='cuda')"
     from fastmlp.cpu.vector import HAS_BF16
 
     return None if HAS_BF16 else "this processor has no dot products of bfloat16 (AVX512-BF16)"
@@ -228,7 +228,7 @@ def choose(trainer: Any, examples: int, batch_size: int, epochs: int) -> str:
 
     if precision_problem(trainer.precision, "cpu") is not None:
         return "cuda"
-    cpu = epochs * on_cpu(trainer.sizes, trainer.dtype, examples)
+    cpu = epochs * on_cpu(trainer.sizes, trainer.dtype, trainer.precision, examples)
     compiled = type(trainer).__module__ == "fastmlp.cuda.trainer"
     start = 0.0 if compiled else COMPILE_SECONDS
     if cpu < start:

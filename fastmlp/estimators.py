@@ -277,6 +277,8 @@ class _MLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
         self._check_combinations(incremental)
         if ranks.shared and self.device == "cuda":
             raise ValueError("device is 'cuda'; comm allows 'cpu' only")
+        if ranks.shared:
+            devices.resolve("cpu", self.precision)
         if ranks.shared and self.scoring is not None:
             raise ValueError(f"scoring is {self.scoring!r}; comm allows None only: accuracy, or R^2")
         self._f(), self._loss()  # refuse f and df that do not belong together

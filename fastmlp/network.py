@@ -349,7 +349,10 @@ class Network:
                 message = f"a network of a GPU goes on on the CPU: {problem.message}"
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
             self._device = "cpu"
-        self._precision = devices.kept_precision(self._precision, self._device, stacklevel=2)
+        wanted = "auto" if self._wanted_device == "auto" else self._device
+        self._precision = devices.kept_precision(self._precision, wanted, stacklevel=2)
+        if devices.precision_problem(self._precision, self._device) is not None:
+            self._device = "cuda"  # which alone has it, and "auto" may take
         self._trainer = self._make_trainer(self._device)
         self._trainer.set_parameters(*parameters)
         self._trainer.set_moments(moments)

@@ -236,6 +236,10 @@ def test_best_weights_stand_for_products_too():
     with pytest.raises(fastmlp.DivergenceError):
         wild.train(X, T, optimizer=SGD(1e4), batch_size=4, epochs=30)
     assert all(np.isfinite(W).all() for W in wild.weights) and np.isfinite(wild.forward(X)).all()
+    copied = pickle.loads(pickle.dumps(wild))
+    for each in (wild, copied):
+        each.train(X, T, optimizer=SGD(0.01), batch_size=4, epochs=2)
+    assert same_bits(wild, copied)
 
 
 @bf16
@@ -329,5 +333,7 @@ def test_estimators():
     assert scores["bf16"] > 0.9 and abs(scores["bf16"] - scores["float32"]) < 0.02
     with refused("precision", "'bf16'", "lbfgs", "'float32'"):
         MLPClassifier(solver="lbfgs", precision="bf16").fit(X, y)
+    model.set_params(precision="tf32")  # of a GPU: what looks at it on the CPU sees it as it predicts, in float32
+    assert fastmlp.saliency(model, X[:3] / 16).shape[0] == 3
     regressor = fastmlp.MLPRegressor(hidden_layer_sizes=(20,), max_iter=3, precision="bf16", random_state=0)
     assert np.isfinite(regressor.fit(X / 16, y).partial_fit(X / 16, y).predict(X[:5] / 16)).all()

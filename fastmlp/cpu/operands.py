@@ -55,12 +55,11 @@ def open_operands(step, F, examples):
 
 @kernel
 def round_panel(A, rows, pairs, examples, place, columns, begin, end):
-    """Rows begin <= r < end, whole tiles, of a panel of A at `place` into the operands `rows` and `pairs`.
+    """Rows begin <= r < end, whole tiles, of a panel of A at `place`, rounded to bfloat16, as factors of eq. 7 to 11.
 
-    There is nothing to do where these are A's own numbers; `pairs` may have no address.
-
-    `columns` of the panel and those before the row `examples` are numbers of the network; what fills up a pair beside
-    them counts nothing, whatever it was.
+    A is (rows, P); `columns` of the panel, and the rows before `examples`, are numbers of the network. What may fill up
+    a pair beside them is set to zero, in A, too. Writes the operands `rows` and, if it has an address, `pairs`; nothing
+    where they are A's own numbers. The caller owns the rows begin..end of all, and no one else writes them.
     """
     if word_numbers(rows) == 1:
         return

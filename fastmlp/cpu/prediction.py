@@ -81,7 +81,7 @@ def predict_share(steps, rooms, F, share, shares):
         round_matrix(A, a_rows, none, count, bottom.a_in, bottom.n_in, bottom.stride, 0, rows)
         for l in range(step.n_layers):
             layer = record_at(step.layers, l, LAYER)
-            activation = layer.activation if l < step.n_layers - 1 else IDENTITY
+            activation = layer.activation if l < step.n_layers - 1 else IDENTITY  # `hidden` ends at a hidden layer
             forward(layer, activation, parameters, operands, A, no_slopes, 0, rows)
         finish(top, A, top.a_out, top.stride, rows)
         for r in range(count):

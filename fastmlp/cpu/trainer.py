@@ -55,10 +55,11 @@ def region_seconds() -> float:
         return REGION_SECONDS["omp"]
 
 
-def seconds_an_epoch(sizes: tuple[int, ...], dtype: np.dtype, examples: int) -> float:
+def seconds_an_epoch(sizes: tuple[int, ...], dtype: np.dtype, precision: str, examples: int) -> float:
     """A guess of how long an epoch takes with all threads."""
     work = sum(n_in * n_out for n_in, n_out in zip(sizes, sizes[1:], strict=False))
-    return 6.0 * work * examples / speed(dtype) / numba.get_num_threads()
+    pairs = 2 if precision == "bf16" else 1
+    return 6.0 * work * examples / (pairs * speed(dtype)) / numba.get_num_threads()
 
 
 def speed(dtype: np.dtype) -> float:
@@ -296,6 +297,9 @@ class Trainer(TrainerBase):
         return weights, biases
 
     def _write_operands(self, weights: Arrays, transposed: bool = True) -> None:
+        if self.rounded:  # what updates that diverged have left in the padding
+            self.model["weights"].fill(0)
+            self.model["transposed"].fill(0)
         for layer, W in zip(self.layers, weights, strict=True):
             if self.rounded:
                 to_panels(paired(W), self.model["weights"], layer["weights"] // 2, layer["rows"] // 2)
