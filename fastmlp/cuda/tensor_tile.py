@@ -7,7 +7,8 @@ the same words: where the terms follow one another in memory, by ldmatrix; where
 bfloat16, and word by word in TF32. Places are in words.
 
 TF32's numbers lie in memory as the float32 that they are, and are rounded as a fragment is loaded: rounded copies would
-take twice the memory and its traffic, and the rounding is one instruction for several products.
+take twice the memory and its traffic. The rounding is two instructions a word on compute capability 9.0 (a comparison,
+which keeps NaN, and an addition where that allows it), for several products.
 """
 
 from typing import Any
