@@ -12,8 +12,8 @@ named after the device. Without a GPU it says why and ends with status 1.
 A step's time is the difference between trainings of two lengths: a call of fastmlp's train copies the data to the
 device, which the peers have done before. A child process that runs out of memory or time costs its figures, not the
 others'; parts that are not run keep what the file had. All of it takes hours at the worst. Where a GPU is there for
-half an hour, run the parts by themselves: `--only check --limit 600`, `--only ceilings`, then `--only peers --limit 150` for
-one precision at a time, `--precisions bf16 --cases "[mf]*"` or `--precisions tf32 --cases "width-1024-*"`.
+half an hour, run the parts by themselves: `--only check --limit 600`, `--only ceilings`, then one precision at a time
+by `--only peers --limit 150` with `--precisions bf16 --cases "[mf]*"` or `--precisions tf32 --cases "width-1024-*"`.
 """
 
 import argparse
