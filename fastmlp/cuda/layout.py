@@ -189,7 +189,7 @@ SIMULATED_WARP_TILES: tuple[tuple[Any, ...], ...] = (
 WARP_TILES = SIMULATED_WARP_TILES if SIMULATED else DEVICE_WARP_TILES
 # TF32 multiplies less of the time: its fragments are rounded, and in part loaded word by word. A guess.
 WARP_SHAPES = {
-    precision: tuple(WarpShape(precision, *tile, share * part) for *tile, share in WARP_TILES)
+    precision: tuple(WarpShape._make((precision, *tile, share * part)) for *tile, share in WARP_TILES)
     for precision, part in (("tf32", 0.85), ("bf16", 1.0))
 }
 
