@@ -173,7 +173,8 @@ class Source:
         else:
             kind, values = "dense", data
             table = (*data.strides, data.shape[1], 0, 0, 0)
-        number = np.dtype(np.uint8) if values.dtype == bool else values.dtype
+        # by name: a dtype that was unpickled is another object, and would be compiled for once more
+        number = np.dtype(np.uint8 if values.dtype == bool else values.dtype.str)
         self.gather = gather_kernel(kind, number, np.dtype(real)).address
         self.table = np.array([(values.ctypes.data, *table)], SOURCE)
         self.address = self.table.ctypes.data
