@@ -178,5 +178,6 @@ def backward_panel(zero, layer, activation, p, operands, A, D, S, begin, end, un
             store_tile(acc, D, delta)
     deltas = layer.a_in + p * layer.stride + begin * P
     multiply_derivative(activation, A, D, S, deltas, tile_vectors(zero), end - begin, unscale)
-    place, columns = layer.a_in + p * layer.stride, layer.n_in - p * P
-    round_panel(D, operands.d_rows, operands.d_pairs, operands.examples, place, columns, begin, end)
+    if operands.whole:
+        place, columns = layer.a_in + p * layer.stride, layer.n_in - p * P
+        round_panel(D, operands.d_rows, operands.d_pairs, operands.examples, place, columns, begin, end)

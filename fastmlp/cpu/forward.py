@@ -69,6 +69,6 @@ def forward_panel(zero, layer, activation, p, parameters, operands, A, S, begin,
     if address(S, 0) != 0:
         keep_slopes(layer, activation, A, S, a, tile_vectors(zero), end - begin)
     activate(layer, activation, A, a, tile_vectors(zero), end - begin)
-    if layer.hidden:
+    if layer.hidden and operands.whole:
         place, columns = layer.a_out + p * layer.stride, layer.n_out - p * P
         round_panel(A, operands.a_rows, operands.a_pairs, operands.examples, place, columns, begin, end)

@@ -37,6 +37,7 @@ class Operands(NamedTuple):
     d_rows: np.ndarray  # deltas, likewise
     d_pairs: np.ndarray
     examples: int  # of the chunk
+    whole: bool  # whether eq. 7 and 9 round what they write; not where dropout comes behind, which rounds what is left
 
 
 @kernel
@@ -50,6 +51,7 @@ def open_operands(step, F, examples):
         numbers_like(step.d_rows, F),
         numbers_like(step.d_pairs, F),
         examples,
+        step.threshold == 0,
     )
 
 

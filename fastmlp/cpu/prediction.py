@@ -73,7 +73,7 @@ def predict_share(steps, rooms, F, share, shares):
         begin = chunk * step.batch_size
         count = min(step.batch_size, step.m - begin)
         rows = (count + height - 1) // height * height
-        operands = Operands(numbers_like(step.weights, F), none, a_rows, none, none, none, count)
+        operands = Operands(numbers_like(step.weights, F), none, a_rows, none, none, none, count, True)
         call_gather(step.x_gather, step.x_source, 0, begin, count, room, bottom.stride)
         for r in range(count):
             if not nothing_if_finite(A, bottom.a_in + r * P, bottom.in_panels, bottom.n_in, bottom.stride) == 0.0:

@@ -191,7 +191,6 @@ class Trainer(TrainerBase):
         self.work = sum(n_in * n_out for n_in, n_out in zip(sizes, sizes[1:], strict=False))
         self.model = {
             "parameters": aligned(plan.parameters, dtype),
-            "transposed": aligned(plan.transposed, dtype),
             "first": aligned(0, dtype),
             "second": aligned(0, dtype),
         }
@@ -199,6 +198,8 @@ class Trainer(TrainerBase):
         if self.rounded:  # W and its transpose as operands
             self.model["weights"] = aligned(plan.parameters // 2, PAIR)
             self.model["transposed"] = aligned(plan.transposed // 2, PAIR)
+        else:
+            self.model["transposed"] = aligned(plan.transposed, dtype)
         self.loss_functions = 0, 0
         if not isinstance(self.loss, str):
             f, df = (compiled_map(plain, 2, dtype) for plain in (self.loss.plain_f, self.loss.plain_df))
