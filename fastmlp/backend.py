@@ -97,6 +97,16 @@ class TrainerBase(ABC):
     ) -> Any:  # fmt: skip
         """Training passes over the examples of X and T."""
 
+    def rule_numbers(self, settings: dict[str, Any]) -> dict[str, float]:
+        """What an update's rule needs, from the settings of `epochs`.
+
+        Adam's epsilon is at least the dtype's smallest normal number: without it a weight that has never had a gradient
+        would become 0 / 0.
+        """
+        names = ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay", "max_norm")
+        numbers = {name: settings.get(name) or 0.0 for name in names}
+        return numbers | {"epsilon": max(numbers["epsilon"], float(np.finfo(self.dtype).tiny))}
+
     def unlock(self) -> None:
         """Let nobody hold what one thread at a time may use."""
         self._one_lock = threading.Lock()  # of the buffers for a single example

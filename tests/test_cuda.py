@@ -220,6 +220,17 @@ def test_rules(force, rule, mode):
     np.testing.assert_allclose(history.objective, expected.objective, rtol=1e-12)
 
 
+def test_adam_leaves_alone_what_has_no_gradient():
+    """An epsilon that is zero in float32 makes no 0 / 0, neither of such weights nor of what pads them."""
+    net = network((5, 7, 3), activation="tanh", dtype="float32")
+    X, T = data(net, 14)
+    X[:, 2] = 0.0
+    twin = gpu(net)
+    for one in (net, twin):
+        one.train(X, T, optimizer=fastmlp.Adam(0.01, epsilon=1e-60), batch_size=6, epochs=2, shuffle=False)
+    assert_parameters(twin, net, 1e-5)
+
+
 def test_full_batch_until_tol():
     """GradientDescent stops when the weights stop changing, as on the CPU."""
     net = network((4, 5, 2), dtype="float64")

@@ -127,6 +127,18 @@ def test_every_setting_matters(rule):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_adam_leaves_alone_what_has_no_gradient(dtype):
+    """An epsilon that is zero in the network's dtype makes no 0 / 0 of weights whose gradient has always been zero."""
+    net = network([4, 6, 3], dtype=dtype)
+    X, T = data(net, 20)
+    X[:, 2] = 0.0
+    before = net.weights[0].copy()
+    net.train(X, T, optimizer=fastmlp.Adam(0.01, epsilon=1e-320), batch_size=7, epochs=2)
+    assert np.array_equal(net.weights[0][2], before[2]) and np.isfinite(net.weights[0]).all()
+    assert not np.array_equal(net.weights[0], before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("output", "loss"), OUTPUTS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_functions(activation, output, loss, dtype):

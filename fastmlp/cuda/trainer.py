@@ -21,7 +21,6 @@ from fastmlp.inputs import not_finite_error
 from fastmlp.streaming import Stream
 
 MOST_MOMENTS = 2
-SETTINGS = ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay", "max_norm")
 
 
 def seconds_an_epoch(settings: tuple[Any, ...], examples: int, batch_size: int) -> float:
@@ -302,7 +301,7 @@ class Epochs(EpochsBase):
             l2_per_example=trainer.l2_per_example, weights_end=trainer.layout.weights_end,
             parameters=trainer.layout.parameters, low=trainer.layout.parameters, first=trainer._kept,
             second=trainer._kept + trainer.layout.parameters, l2=trainer.l2, lowest_loss=trainer.loss_limits[0],
-            highest_loss=trainer.loss_limits[1], **todo.places, **{n: settings.get(n) or 0.0 for n in SETTINGS},
+            highest_loss=trainer.loss_limits[1], **todo.places, **trainer.rule_numbers(settings),
         )  # fmt: skip
         ordered = self._order is not None
         self._data = _data.Data(X, T, sample_weight, loss_offsets, trainer.dtype, bounds, ordered, self.stream)
