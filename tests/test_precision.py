@@ -186,11 +186,27 @@ def test_what_fills_up_pairs_counts_nothing():
 
 
 @bf16
-def test_a_row_alone_has_the_bits_of_a_row_among_many():
-    net = network([70, 33, 5], precision="bf16")
-    X, _ = data(net, 300)
+@pytest.mark.parametrize("sizes", [[70, 33, 5], [1, 1, 2], [600, 2 * P, P + 1, P // 2, 3], [31, 7]])
+@pytest.mark.parametrize("output", ["logistic", "softmax"])
+def test_a_row_alone_has_the_bits_of_a_row_among_many(sizes, output):
+    loss = "log_loss" if output == "softmax" else "squared_error"
+    net = network(sizes, activation="softplus", output=output, loss=loss, precision="bf16")
+    X, T = data(net, 300)
+    for _ in range(2):  # the operands are those of an update, too
+        h = net.forward(X)
+        pieces = (0, 1), (7, 1), (17, 30), (299, 1)
+        assert all(np.array_equal(net.forward(X[r : r + n]), h[r : r + n]) for r, n in pieces)
+        net.train(X, T, optimizer=SGD(0.1), epochs=1)
+
+
+@bf16
+def test_padding_of_a_row_alone_counts_nothing():
+    """A user's f that is no number at zero, where an odd width leaves one."""
+    f = fastmlp.Activation(lambda z: z * z * (1.0 / z) + 1.0, lambda z: 1.0 + 0.0 * z)
+    net = network([5, 7, 3], activation=f, output="identity", precision="bf16")
+    X, _ = data(net, 9)
     h = net.forward(X)
-    assert all(np.array_equal(net.forward(X[r : r + n]), h[r : r + n]) for r, n in ((0, 1), (7, 1), (17, 30), (299, 1)))
+    assert np.isfinite(h).all() and np.array_equal(net.forward(X[4:5]), h[4:5])
 
 
 @bf16
@@ -337,3 +353,56 @@ def test_estimators():
     assert fastmlp.saliency(model, X[:3] / 16).shape[0] == 3
     regressor = fastmlp.MLPRegressor(hidden_layer_sizes=(20,), max_iter=3, precision="bf16", random_state=0)
     assert np.isfinite(regressor.fit(X / 16, y).partial_fit(X / 16, y).predict(X[:5] / 16)).all()
+
+
+@bf16
+def test_search_finds_what_estimators_find():
+    """MLPSearchCV and scikit-learn's search over estimators in bfloat16: the same scores, to the bit."""
+    from sklearn.datasets import load_iris
+    from sklearn.model_selection import GridSearchCV
+
+    X, y = load_iris(return_X_y=True)
+    model = MLPClassifier((9,), max_iter=5, learning_rate_init=0.02, random_state=0)
+    grid = {"precision": ["float32", "bf16"], "alpha": [1e-4, 0.1]}
+    ours, theirs = (search(model, grid, cv=3).fit(X, y).cv_results_ for search in (fastmlp.MLPSearchCV, GridSearchCV))
+    assert np.array_equal(ours["mean_test_score"], theirs["mean_test_score"])
+    losses = [model.set_params(precision=precision).fit(X, y).loss_ for precision in grid["precision"]]
+    assert losses[0] != losses[1]
+
+
+# ---- where the examples come from, and who asks ---------------------------------------------------------------------
+
+
+@bf16
+@pytest.mark.parametrize("window", [5, 300, 5000])
+@pytest.mark.parametrize("optimizer", [GradientDescent(0.5), Adam()], ids=["descent", "Adam"])
+def test_chunks_have_the_bits_of_a_training_in_memory(window, optimizer):
+    """More data than memory, in odd chunks and windows: pairs of examples are the same, and so are all bits."""
+    nets = [Network([7, 33, 5], activation="tanh", dropout=0.2, precision="bf16", random_state=0) for _ in range(2)]
+    X, T = data(nets[0], 1283)
+    more = {} if isinstance(optimizer, GradientDescent) else {"batch_size": 301, "shuffle": False}
+    nets[0].train(X, T, optimizer=optimizer, epochs=2, **more)
+    cuts = [0, 1, 300, 301, 555, 1100, 1283]
+    parts = [(X[a:b], T[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    nets[1].train(parts, optimizer=optimizer, epochs=2, window=window, **more)
+    assert same_bits(*nets)
+
+
+@bf16
+def test_command_line(tmp_path, capsys):
+    """`train --precision bf16` trains in it, and predicts as the same estimator does."""
+    from sklearn.datasets import load_iris
+
+    from fastmlp.cli import main
+
+    X, y = load_iris(return_X_y=True)
+    table, model = tmp_path / "flowers.csv", tmp_path / "flowers.fastmlp"
+    np.savetxt(table, np.column_stack([X, y]), delimiter=",", header="a,b,c,d,kind", comments="", fmt="%.1f")
+    for precision in ("float32", "bf16"):
+        options = "--target", "kind", "--epochs", "5", "--test-fraction", "0", "--quiet", "--precision", precision
+        assert main(["train", str(table), "--out", str(model), *options]) == 0
+        assert fastmlp.load(model).estimator.get_params()["precision"] == precision
+        assert main(["predict", str(model), str(table), "--proba"]) == 0
+    both = capsys.readouterr().out
+    half = len(both) // 2
+    assert "nan" not in both and both[:half] != both[half:]

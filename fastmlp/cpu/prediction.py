@@ -19,17 +19,20 @@ from fastmlp.cpu.vector import (
     call_gather,
     lanes,
     lanes_of,
+    load_tile,
     narrow_row,
     narrow_tile,
     numbers_at,
     numbers_like,
     outer_product,
+    paired_columns,
     panel_of,
     panel_width,
     plus_row,
     plus_tile,
     record_at,
     row_bytes,
+    store_rows,
     store_tile,
     tile_rows,
     wide_row,
@@ -105,18 +108,34 @@ def largest(layer, A, a):
 
 
 @kernel
-def forward_row(zero, layer, p, parameters, A, a, z):
+def round_row(A, rows, place, columns):
+    """One example's numbers at A[place], panel after panel, rounded to pairs in `rows`, if it has pairs.
+
+    What fills up the last pair is set to zero, in A, too.
+    """
+    P, K = panel_width(A), word_numbers(rows)
+    if K == 1:
+        return
+    if columns % 2 == 1:
+        A[place + columns] = 0.0
+    for n in range(place, place + columns, P):
+        store_rows(paired_columns(rows, load_tile(wide_row(A), A, n)), rows, n // K)
+
+
+@kernel
+def forward_row(zero, layer, p, parameters, weights, A, rows, a, z):
     """z_j = sum_i W_ji a_i + b_j (eq. 7) for one example and the destinations j of panel p.
 
-    a and z are places in A of whole rows, panel after panel. The sums are forward_panel's, to the bit.
+    a and z are places in A of whole rows, panel after panel; rows and weights are the operands. The sums are
+    forward_panel's, to the bit.
     """
-    P = panel_width(A)
-    W = layer.weights + p * layer.rows * P
-    block = SUM_PANELS * P
+    P, K = panel_width(A), word_numbers(weights)
+    W = (layer.weights + p * layer.rows * P) // K
+    block = SUM_PANELS * P * K
     for first in range(0, layer.n_in, block):
         acc = zero
-        for i in range(first, min(first + block, layer.n_in)):
-            acc = outer_product(acc, A, a + i, 0, parameters, W + i * P)
+        for i in range(first // K, (min(first + block, layer.n_in) + K - 1) // K):
+            acc = outer_product(acc, rows, a // K + i, 0, weights, W + i * P)
         if first == 0:
             acc = plus_row(acc, parameters, layer.biases + p * P)
         else:
@@ -124,14 +143,16 @@ def forward_row(zero, layer, p, parameters, A, a, z):
         store_tile(acc, A, z + p * P)
 
 
-def predict_one(steps, A, share, shares):
+@kernel
+def predict_row(steps, A, F):
     """The output for one example; it is bound by reading the weights once.
 
     A holds three rooms of step.room numbers, each for one row in panels: x is in the first, and the layers' outputs
-    go to the second, the third, the second, ...
+    go to the second, the third, the second, ... F is of the operands' kind, whose rooms are the same.
     """
     step = record_at(steps, 0, STEP)
     parameters, not_finite = numbers_like(step.parameters, A), numbers_at(step.not_finite, INT64)
+    weights, rows = numbers_like(step.weights, F), numbers_like(step.a_rows, F)
     P, V = panel_width(A), lanes(A)
     bottom = record_at(step.layers, 0, LAYER)
     if not nothing_if_finite(A, 0, bottom.in_panels, bottom.n_in, P) == 0.0:
@@ -139,12 +160,23 @@ def predict_one(steps, A, share, shares):
     for l in range(step.n_layers):
         layer = record_at(step.layers, l, LAYER)
         a, z = (0 if l == 0 else 1 + (l - 1) % 2) * step.room, (1 + l % 2) * step.room
+        round_row(A, rows, a, layer.n_in)
         for p in range(layer.out_panels):
             if layer.n_out - p * P <= V:
-                forward_row(narrow_row(A), layer, p, parameters, A, a, z)
+                forward_row(narrow_row(A), layer, p, parameters, weights, A, rows, a, z)
             else:
-                forward_row(wide_row(A), layer, p, parameters, A, a, z)
+                forward_row(wide_row(A), layer, p, parameters, weights, A, rows, a, z)
         finish(layer, A, z, P, 1)
+
+
+def predict_one(steps, A, share, shares):
+    """`predict_row` with the network's own numbers as operands."""
+    predict_row(steps, A, A)
+
+
+def predict_rounded_one(steps, A, share, shares):
+    """`predict_row` with pairs of bfloat16 numbers as operands."""
+    predict_row(steps, A, numbers_at(0, PAIR))
 
 
 # What predict_plain reads: addresses, and how many rows there are.
@@ -335,7 +367,8 @@ def compiled_prediction(real, precision):
 
 
 @once
-def compiled_one(real):
-    """The prediction of one example, compiled for networks of dtype real."""
+def compiled_one(real, precision):
+    """The prediction of one example, compiled for networks of dtype real and a precision."""
     word = types.intp
-    return compiling.pointer(types.void(word, types.CPointer(from_dtype(real)), word, word), predict_one)
+    signature = types.void(word, types.CPointer(from_dtype(real)), word, word)
+    return compiling.pointer(signature, predict_rounded_one if precision == "bf16" else predict_one)

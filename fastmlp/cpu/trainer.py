@@ -408,8 +408,6 @@ class Trainer(TrainerBase):
 
     def forward_one(self, x: np.ndarray) -> np.ndarray:
         """h_{W,b}(x) for one example x, (1, n_in); the output is (1, n_out)."""
-        if self.rounded:
-            return self.forward(x)
         with self._one_lock:
             if self._one is None:
                 self._one = self._prepare_one()
@@ -425,20 +423,23 @@ class Trainer(TrainerBase):
         plan = _layout.layout(self.sizes, self.activation, self.output, self.dtype, TILE_ROWS)
         room = max(padded(n, 16 * panel_of(self.dtype)) for n in self.sizes)
         buffer = aligned(3 * room, self.dtype)  # x, then two rooms for the layers' outputs in turn
+        rows = aligned(buffer.size // 2, PAIR) if self.rounded else buffer
         not_finite = aligned(1, np.int64)
         step = make_step(
             layers=plan.layers,
             n_layers=len(plan.layers),
             parameters=self.model["parameters"],
+            weights=self.weights_operand(),
             activations=buffer,
+            a_rows=rows,
             not_finite=not_finite,
             room=room,
         )
         begin = (1 + (len(plan.layers) - 1) % 2) * room
         out = buffer[begin : begin + self.sizes[-1]].reshape(1, -1)
-        one = compiled_one(self.dtype)
+        one = compiled_one(self.dtype, self.precision)
         stage, run = buffer[: self.sizes[0]].reshape(1, -1), callable_at(one.address, 4)
-        return stage, out, not_finite, run, step.ctypes.data, buffer.ctypes.data, (plan, step, one)
+        return stage, out, not_finite, run, step.ctypes.data, buffer.ctypes.data, (plan, step, one, rows)
 
 
 def windows_of(m: int, batch_size: int, rows: int) -> list[tuple[int, int]]:
@@ -517,7 +518,6 @@ class Epochs(EpochsBase):
         self._runs = 0
         self._paces: dict[int, float] = {}
         dropout = 0.0 if looks_only else trainer.dropout
-        names = ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay", "max_norm")
         self._model = trainer.model.copy()  # set_moments may give the trainer others
         self.step = make_step(
             None,
@@ -550,7 +550,7 @@ class Epochs(EpochsBase):
             to_phase=UPDATE,
             to_layer=len(trainer.layers),
             finite=True,
-            **{name: settings.get(name) or 0.0 for name in names},
+            **trainer.rule_numbers(settings),
         )
         self._words, self._reals = self.step.view(np.int64), self.step.view(np.float64)
         self.address = self.step.ctypes.data
