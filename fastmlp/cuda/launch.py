@@ -38,6 +38,7 @@ def machine() -> Machine:
     return Machine(
         multiprocessors=found.MULTIPROCESSOR_COUNT,
         shared_bytes=found.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN - 1024,
+        multiprocessor_bytes=found.MAX_SHARED_MEMORY_PER_MULTIPROCESSOR,
         frequency=found.CLOCK_RATE * 1e3,
         lanes=LANES.get(capability, 128),
         double_share=DOUBLE_SHARES.get(capability, 1 / 64),

@@ -36,6 +36,8 @@ GATHER_ROWS = 16  # examples that a thread has on their way at once, where all o
 PASS_SHARE = 0.4  # of the tensor cores' peak in a pass through all layers, guessed
 PASS_STEP_SECONDS = 0.2e-6  # that warps wait for one another and for W in it, each time
 
+TABLES_BYTES = 3072  # of a block's shared memory that the tables and the device itself take, about
+
 PREDICT = -1  # a rule: the outputs are wanted, nothing else
 
 
@@ -303,6 +305,7 @@ class Machine(NamedTuple):
 
     multiprocessors: int = 132
     shared_bytes: int = 232448  # that a block may have
+    multiprocessor_bytes: int = 233472  # of shared memory, for all blocks that it has at once
     frequency: float = 1.7e9  # Hz
     lanes: int = 128  # multiply-adds a cycle of a multiprocessor, in float32
     double_share: float = 0.5  # of them in float64
@@ -314,14 +317,20 @@ class Machine(NamedTuple):
     stage_seconds: float = 0.3e-6
     barrier_seconds: float = 1.0e-6
 
+    def blocks_at_once(self, real: Any, shape: TileShape) -> int:
+        """Blocks of a shape that a multiprocessor has at once."""
+        each = ring_size(shape, real) * np.dtype(real).itemsize + TABLES_BYTES
+        return max(1, min(blocks_each(real, shape), self.multiprocessor_bytes // each))
+
     def product_seconds(self, shape: TileShape, depth: int, tiles: int, real: Any, blocks: int) -> float:
-        """Seconds for so many tiles of `depth` terms, dealt to the multiprocessors, each with blocks_each at a time.
+        """Seconds for so many tiles of `depth` terms, dealt to the multiprocessors, each with some at a time.
 
         `blocks` work on them in all: tensor cores wait where a multiprocessor has less than it could.
         """
         size, entries = np.dtype(real).itemsize / shape.per_word, shape.rows * shape.columns
+        at_once = self.blocks_at_once(real, shape)
         if isinstance(shape, WarpShape):
-            occupied = min(1.0, math.ceil(blocks / self.multiprocessors) / shape.blocks)
+            occupied = min(at_once, math.ceil(blocks / self.multiprocessors)) / shape.blocks
             rate = self.tensor_lanes * shape.per_word * shape.share * (1 + occupied) / 2
         else:
             rate = self.lanes * (1.0 if size == 4 else self.double_share) * shape.share
@@ -329,7 +338,7 @@ class Machine(NamedTuple):
         terms = padded(depth, shape.depth(real))
         cycles = max(entries / rate, (shape.rows + shape.columns) * size / bytes_each) * terms
         cycles += entries * self.entry_cycles / self.lanes
-        alone = math.ceil(tiles / self.multiprocessors / blocks_each(real, shape)) * self.tile_seconds
+        alone = math.ceil(tiles / self.multiprocessors / at_once) * self.tile_seconds
         return alone + math.ceil(tiles / self.multiprocessors) * cycles / self.frequency
 
     def pass_seconds(self, shape: PassShape, n_layers: int, parts: int, tiles_each: int, parameters: int) -> float:

@@ -78,9 +78,6 @@ if SIMULATED:
     def store_bf16(array, i, x):
         _memory(array).view(np.uint16)[i] = warp.bfloat16(x)
 
-    def load_bf16(array, i):
-        return warp.of_bfloat16(_memory(array).view(np.uint16)[i])[()]
-
     def pack_bf16(low, high):
         low, high = warp.bfloat16([low, high]).astype(np.uint32)
         return low | high << np.uint32(16)
@@ -354,33 +351,19 @@ else:
 
         return types.uint32(shared, address, words), generate
 
-    def _half_place(context, builder, signature, arguments):
-        """The address of the i-th 16 bits of an array."""
-        first = _place(context, builder, signature.args[0], arguments[0], types.intp, I64(0))
-        halves = builder.bitcast(first, I16.as_pointer(first.type.addrspace))
-        return builder.gep(halves, [context.cast(builder, arguments[1], signature.args[1], types.intp)])
-
     @intrinsic
     def store_bf16(typing_context, array, i, x):
         """The nearest bfloat16 of a float32 (ties to even), to the i-th 16 bits of an array."""
 
         def generate(context, builder, signature, arguments):
             bits = _assembly(builder, I16, "cvt.rn.bf16.f32 $0, $1;", "=h,f", [arguments[2]], side_effect=False)
-            builder.store(bits, _half_place(context, builder, signature, arguments)).align = 2
+            first = _place(context, builder, signature.args[0], arguments[0], types.intp, I64(0))
+            halves = builder.bitcast(first, I16.as_pointer(first.type.addrspace))
+            index = context.cast(builder, arguments[1], signature.args[1], types.intp)
+            builder.store(bits, builder.gep(halves, [index])).align = 2
             return context.get_dummy_value()
 
         return types.void(array, i, types.float32), generate
-
-    @intrinsic
-    def load_bf16(typing_context, array, i):
-        """The bfloat16 in the i-th 16 bits of an array, as a float32."""
-
-        def generate(context, builder, signature, arguments):
-            bits = builder.load(_half_place(context, builder, signature, arguments))
-            bits.align = 2
-            return builder.bitcast(builder.shl(builder.zext(bits, I32), I32(16)), F32)
-
-        return types.float32(array, i), generate
 
     @intrinsic
     def pack_bf16(typing_context, low, high):
