@@ -78,6 +78,13 @@ def add(sums, n, a, b, h):
     sums[n], sums[n + 1], sums[n + 2], sums[n + 3] = found[0], found[1], found[2], found[3]
 
 
+@device
+def bias(work, layer, j):
+    """b_j, or zero behind the last; loaded in any case, so that no load waits for a branch."""
+    b_j = work.model[layer.biases + min(j, layer.n_out - 1)]
+    return b_j if j < layer.n_out else ZERO
+
+
 def make_multiply(shape: PassShape, transposed: bool) -> Any:
     """multiply(ring, sums, a, at, n0): add a warp's 16 rows times 32 columns of a W to the sums.
 
@@ -190,7 +197,7 @@ def make_forward(shape: PassShape, supplied: Any) -> Any:
         load_rows(ring, a, matrices + l * size)
         lane = thread() % LANES
         line0 = thread() // LANES * 16 + lane // 4
-        n_out, activation, biases, r = layer.n_out, layer.activation, layer.biases, r0 + line0
+        n_out, activation, r = layer.n_out, layer.activation, r0 + line0
         there_0, there_1 = r < chunk[EXAMPLES], r + 8 < chunk[EXAMPLES]
         W_at, scale = places_W + l % 2 * W_size, real(1.0 / work.step.keep)
         above = matrices + (l + 1) * size + line0 * line
@@ -199,8 +206,7 @@ def make_forward(shape: PassShape, supplied: Any) -> Any:
             j = j0 + 2 * (lane % 4)
             if j0 < n_out:
                 for n in range(SUMS):
-                    i = j + n // 4 * 8 + n % 2
-                    sums[n] = work.model[biases + i] if i < n_out else ZERO
+                    sums[n] = bias(work, layer, j + n // 4 * 8 + n % 2)
                 multiply(ring, sums, a, W_at, j0)
             for _ in range(COLUMNS // 8):  # not written out: the code of all f is long
                 one, two = j < n_out, j + 1 < n_out
@@ -246,19 +252,24 @@ def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> An
         return larger(x, exchange(x, 2))
 
     @device
-    def power_of(work, there, place, z_j, top):
+    def targets_of(work, place, there, one, two):
+        """y of two outputs of an example; some number where there is none. No load waits for a branch."""
+        other = work.step.targets
+        return work.room[place if there and one else other], work.room[place + 1 if there and two else other]
+
+    @device
+    def power_of(there, y, z_j, top):
         """e^(z - top) and what it adds to the sum of y (z - top)."""
         if not there:
             return ZERO, ZERO
-        return exp_negative(z_j - top), work.room[place] * (z_j - top)
+        return exp_negative(z_j - top), y * (z_j - top)
 
     @device
-    def delta_of(work, activation, limits, there, place, z_j, row):
-        """(loss, delta) of an output of an example, y being at a place of the room; log losses have limits."""
+    def delta_of(work, activation, limits, there, y, z_j, row):
+        """(loss, delta) of an output of an example; log losses have limits."""
         top, powers, weight = row
         if not there or weight == ZERO:
             return ZERO, ZERO
-        y = work.room[place]
         if activation == SOFTMAX:
             return ZERO, output_error(exp_negative(z_j - top) / powers, y) * weight
         lost, error = loss_and_error(work.step.loss, activation, limits[0], limits[1], z_j, y)
@@ -295,7 +306,7 @@ def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> An
         load_rows(ring, a, matrices + l * size)
         lane = thread() % LANES
         line0 = thread() // LANES * 16 + lane // 4
-        n_out, stride, activation, biases = layer.n_out, layer.out_stride, layer.activation, layer.biases
+        n_out, stride, activation = layer.n_out, layer.out_stride, layer.activation
         r, lower = r0 + line0, 8 * stride  # a thread has two rows of a product: this one and the eighth behind it
         targets = step.targets + chunk[PARITY] * step.targets_size + r * stride
         weights = step.row_weights + chunk[PARITY] * step.rows + r
@@ -309,28 +320,30 @@ def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> An
                 j = j0 + 2 * (lane % 4)
                 if j0 < n_out:
                     for n in range(SUMS):
-                        i = j + n // 4 * 8 + n % 2
-                        sums[n] = work.model[biases + i] if i < n_out else ZERO
+                        sums[n] = bias(work, layer, j + n // 4 * 8 + n % 2)
                     multiply(ring, sums, a, W_at, j0)
                 for _ in range(COLUMNS // 8):  # not written out: the losses' code is long
-                    t, one, two = targets + j, j < n_out, j + 1 < n_out
+                    one, two = j < n_out, j + 1 < n_out
                     z_0, z_1, z_2, z_3 = sums[0], sums[1], sums[2], sums[3]
                     if look == LARGEST:
                         top_0 = larger(larger(top_0, z_0 if one else LOWEST), z_1 if two else LOWEST)
                         top_1 = larger(larger(top_1, z_2 if one else LOWEST), z_3 if two else LOWEST)
-                    elif look == POWERS:
-                        p_0, y_0 = power_of(work, there_0 and one, t, z_0, top_0)
-                        p_1, y_1 = power_of(work, there_0 and two, t + 1, z_1, top_0)
-                        p_2, y_2 = power_of(work, there_1 and one, t + lower, z_2, top_1)
-                        p_3, y_3 = power_of(work, there_1 and two, t + lower + 1, z_3, top_1)
-                        powers_0, powers_1 = powers_0 + (p_0 + p_1), powers_1 + (p_2 + p_3)
-                        agreement_0, agreement_1 = agreement_0 + (y_0 + y_1), agreement_1 + (y_2 + y_3)
                     else:
+                        y_0, y_1 = targets_of(work, targets + j, there_0, one, two)
+                        y_2, y_3 = targets_of(work, targets + j + lower, there_1, one, two)
+                    if look == POWERS:
+                        p_0, q_0 = power_of(there_0 and one, y_0, z_0, top_0)
+                        p_1, q_1 = power_of(there_0 and two, y_1, z_1, top_0)
+                        p_2, q_2 = power_of(there_1 and one, y_2, z_2, top_1)
+                        p_3, q_3 = power_of(there_1 and two, y_3, z_3, top_1)
+                        powers_0, powers_1 = powers_0 + (p_0 + p_1), powers_1 + (p_2 + p_3)
+                        agreement_0, agreement_1 = agreement_0 + (q_0 + q_1), agreement_1 + (q_2 + q_3)
+                    elif look == DELTA:
                         row_0, row_1 = (top_0, powers_0, weight_0), (top_1, powers_1, weight_1)
-                        l_0, d_0 = delta_of(work, activation, limits, there_0 and one, t, z_0, row_0)
-                        l_1, d_1 = delta_of(work, activation, limits, there_0 and two, t + 1, z_1, row_0)
-                        l_2, d_2 = delta_of(work, activation, limits, there_1 and one, t + lower, z_2, row_1)
-                        l_3, d_3 = delta_of(work, activation, limits, there_1 and two, t + lower + 1, z_3, row_1)
+                        l_0, d_0 = delta_of(work, activation, limits, there_0 and one, y_0, z_0, row_0)
+                        l_1, d_1 = delta_of(work, activation, limits, there_0 and two, y_1, z_1, row_0)
+                        l_2, d_2 = delta_of(work, activation, limits, there_1 and one, y_2, z_2, row_1)
+                        l_3, d_3 = delta_of(work, activation, limits, there_1 and two, y_3, z_3, row_1)
                         loss_0, loss_1 = loss_0 + (l_0 + l_1), loss_1 + (l_2 + l_3)
                         ring[above + j // 2] = number_of(pack_bf16(d_0, d_1))
                         ring[above + 8 * line + j // 2] = number_of(pack_bf16(d_2, d_3))
