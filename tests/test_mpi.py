@@ -18,7 +18,8 @@ from fastmlp import mpi  # noqa: E402
 HERE = Path(__file__).parent
 MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
 CHECKS = (
-    "full_batch,minibatches,buckets,lbfgs,repeated,starts_from_rank_0,between_epochs,checkpoints,estimators,refusals"
+    "full_batch,minibatches,buckets,lower_precision,lbfgs,repeated,starts_from_rank_0,between_epochs,checkpoints,"
+    "estimators,refusals"
 )
 
 
