@@ -10,13 +10,16 @@ over the peak beside it: a shared machine changes its speed within minutes), and
     python benchmarks/peers.py --precision bf16
 
 does so for fastmlp in bfloat16, beside itself and everyone in float32 and PyTorch under autocast to bfloat16; the
-share is that of float32's FMA peak, of which bfloat16's is twice as much.
+share is that of float32's FMA peak, of which bfloat16's is twice as much. Each kind of processor has a file of its
+own.
 """
 
 import argparse
 import fnmatch
 import statistics
 import sys
+
+from llvmlite.binding import get_host_cpu_name
 
 from epochs import CASES, IN_BF16, PEERS
 from machine import HERE, RESULTS, ChildError, ask, cores, describe, environment, save
@@ -110,7 +113,7 @@ def parse(arguments):
     args = parser.parse_args(arguments)
     rounded = args.precision == "bf16"
     args.subject = "fastmlp-bf16" if rounded else "fastmlp"
-    args.output = args.output or RESULTS / ("peers_bf16.json" if rounded else "peers.json")
+    args.output = args.output or RESULTS / (f"peers_bf16_{get_host_cpu_name()}.json" if rounded else "peers.json")
     known = PEERS | IN_BF16 if rounded else PEERS
     args.peers = args.peers.split(",") if args.peers else [*known]
     if unknown := set(args.peers) - set(known):

@@ -3,9 +3,9 @@
     pip install -e ".[bench,plot]" && python benchmarks/report.py [--check]
 
 Epochs beside the peers come from results/peers.json (`peers.py`: all in turn), what is said of bfloat16 from
-peers_bf16.json and precision.json, of estimates, of many networks and of many machines from estimates.json, many.json
-and mpi.json, everything else from the newest full run of the asv suite on MACHINE. No figure in that section is typed
-by hand; --check fails when README is not what would be written.
+precision.json and peers_bf16_*.json, one for each kind of processor, of estimates, of many networks and of many
+machines from estimates.json, many.json and mpi.json, everything else from the newest full run of the asv suite on
+MACHINE. No figure in that section is typed by hand; --check fails when README is not what would be written.
 """
 
 import argparse
@@ -38,6 +38,7 @@ NAMES_BF16 = {
     "torch-bf16": "PyTorch, bf16",
     "torch-eager-bf16": "PyTorch, autograd, bf16",
 }
+PROCESSORS = {"znver4": "AMD Zen 4", "znver5": "AMD Zen 5"}  # by LLVM's names
 LEVEL = 1.1  # a lead below this is called level
 
 # Benchmarks in which libraries are compared, and how a combination of the other parameters is called.
@@ -249,9 +250,9 @@ def machines():
     return f"{textwrap.fill(said, 120)}\n\n{table(head, rows)}"
 
 
-def precisions():
-    """What bfloat16 brings: epochs beside float32 and the peers at either precision, and accuracy."""
-    peers, found = (json.loads((RESULTS / name).read_text()) for name in ("peers_bf16.json", "precision.json"))
+def beside_peers_in_bf16(path):
+    """Epochs of one kind of processor in bfloat16, beside float32 and the peers at either precision."""
+    peers = json.loads(path.read_text())
     rows = []
     for name, row in peers["cases"].items():
         times = [row["peers"].get(peer) for peer in NAMES_BF16]
@@ -261,10 +262,18 @@ def precisions():
         rows.append([name, f"**{shown[0]}**", *shown[1:], f"{row['over_float32']:.2f}x", lead])
     head = ["ms an epoch", *NAMES_BF16.values(), "over own float32", "over the best peer, at either precision"]
     said = (
-        f'`precision="bf16"` on the CPU, beside PyTorch under autocast to bfloat16 and all peers in float32; '
-        f"{peers['threads']} threads, medians of {peers['rounds']} rounds in turn, commit {peers['commit']}, "
+        f"On {PROCESSORS[path.stem.rpartition('_')[2]]} with {peers['threads']} threads, float32's FMA peak "
+        f"{peers['peak_gflops']:.0f} GFLOP/s; medians of {peers['rounds']} rounds in turn, commit {peers['commit']}, "
         f"{peers['date'][:10]}:"
     )
+    return f"{textwrap.fill(said, 120)}\n\n{table(head, rows)}"
+
+
+def precisions():
+    """What bfloat16 brings: speed on each kind of processor that was measured, and accuracy."""
+    found = json.loads((RESULTS / "precision.json").read_text())
+    said = '`precision="bf16"` on the CPU, beside PyTorch under autocast to bfloat16 and all peers in float32.'
+    tables = [beside_peers_in_bf16(path) for path in sorted(RESULTS.glob("peers_bf16_*.json"))]
     accuracies = []
     for name, row in found["cases"].items():
         single, rounded = row["float32"], row["bf16"]
@@ -276,7 +285,7 @@ def precisions():
         f"Test images of Fashion-MNIST that are right after {found['epochs']} epochs, means of {found['seeds']} seeds: "
         f"{'; '.join(accuracies)}."
     )
-    return f"{textwrap.fill(said, 120)}\n\n{table(head, rows)}\n\n{textwrap.fill(accurate, 120)}"
+    return "\n\n".join([said, *tables, textwrap.fill(accurate, 120)])
 
 
 def weak_spots(peers, suite):
