@@ -407,8 +407,10 @@ def train(kind, m):
     peak = []
     stop = threading.Event()
     def watch():
-        while not stop.wait(0.002):
+        while True:
             peak.append(anonymous())
+            if stop.wait(0.001):
+                break
     thread = threading.Thread(target=watch)
     thread.start()
     mapped, descent = [np.load(path, mmap_mode="r") for path in (x, t)], fastmlp.GradientDescent(0.1)
