@@ -100,12 +100,12 @@ class TrainerBase(ABC):
     def rule_numbers(self, settings: dict[str, Any]) -> dict[str, float]:
         """What an update's rule needs, from the settings of `epochs`.
 
-        Adam's epsilon is at least the dtype's smallest normal number: without it a weight that has never had a gradient
-        would become 0 / 0.
+        Adam's epsilon is at least the root of the dtype's smallest normal number. A smaller gradient's square is zero:
+        a weight that has never had a gradient would become 0 / 0, one that has had tiny ones only would explode.
         """
         names = ("momentum", "beta_1", "beta_2", "epsilon", "weight_decay", "max_norm")
         numbers = {name: settings.get(name) or 0.0 for name in names}
-        return numbers | {"epsilon": max(numbers["epsilon"], float(np.finfo(self.dtype).tiny))}
+        return numbers | {"epsilon": max(numbers["epsilon"], float(np.finfo(self.dtype).tiny) ** 0.5)}
 
     def unlock(self) -> None:
         """Let nobody hold what one thread at a time may use."""

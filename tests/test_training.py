@@ -133,9 +133,22 @@ def test_adam_leaves_alone_what_has_no_gradient(dtype):
     X, T = data(net, 20)
     X[:, 2] = 0.0
     before = net.weights[0].copy()
-    net.train(X, T, optimizer=fastmlp.Adam(0.01, epsilon=1e-320), batch_size=7, epochs=2)
+    net.train(X, T, optimizer=fastmlp.Adam(0.01, epsilon=1e-323), batch_size=7, epochs=2)
     assert np.array_equal(net.weights[0][2], before[2]) and np.isfinite(net.weights[0]).all()
     assert not np.array_equal(net.weights[0], before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_adam_of_gradients_whose_squares_are_zero(dtype):
+    """However small epsilon, no step is much longer than the learning rate."""
+    net = network([4, 6, 3], dtype=dtype)
+    X, T = data(net, 20)
+    X = X.astype(dtype)
+    X[:, 2] *= 1e-22 if dtype == "float32" else 1e-165
+    before = net.weights[0].copy()
+    net.train(X, T, optimizer=fastmlp.Adam(0.01, epsilon=1e-323), batch_size=20, epochs=2)
+    step = np.abs(net.weights[0] - before)
+    assert (step[[0, 1, 3]] > 0.001).all() and step.max() < 0.03 and step[2].max() < 1e-3
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
