@@ -252,7 +252,7 @@ def machines():
 
 def beside_peers_in_bf16(path):
     """Epochs of one kind of processor in bfloat16, beside float32 and the peers at either precision."""
-    peers = json.loads(path.read_text())
+    peers, processor = json.loads(path.read_text()), path.stem.rpartition("_")[2]
     rows = []
     for name, row in peers["cases"].items():
         times = [row["peers"].get(peer) for peer in NAMES_BF16]
@@ -262,7 +262,7 @@ def beside_peers_in_bf16(path):
         rows.append([name, f"**{shown[0]}**", *shown[1:], f"{row['over_float32']:.2f}x", lead])
     head = ["ms an epoch", *NAMES_BF16.values(), "over own float32", "over the best peer, at either precision"]
     said = (
-        f"On {PROCESSORS[path.stem.rpartition('_')[2]]} with {peers['threads']} threads, float32's FMA peak "
+        f"On {PROCESSORS.get(processor, processor)} with {peers['threads']} threads, float32's FMA peak "
         f"{peers['peak_gflops']:.0f} GFLOP/s; medians of {peers['rounds']} rounds in turn, commit {peers['commit']}, "
         f"{peers['date'][:10]}:"
     )
