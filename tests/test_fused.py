@@ -56,6 +56,7 @@ def passes(monkeypatch):
                 return layout.build(tile, base, rows, chunks_each, rule, clip, 0, real, machine)
             found = layout.build_pass(shape, base, rows, chunks_each, rule, clip, real, machine)
             if layout.shared_bytes(found, real) > machine.shared_bytes:
+                assert machine.shared_bytes < layout.Machine().shared_bytes
                 pytest.skip(f"the GPU has no shared memory for passes of {shape.rows} x {shape.width}")
             return found
 

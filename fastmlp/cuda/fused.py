@@ -79,10 +79,10 @@ def add(sums, n, a, b, h):
 
 
 @device
-def bias(work, layer, j):
+def bias(work, biases, n_out, j):
     """b_j, or zero behind the last; loaded in any case, so that no load waits for a branch."""
-    b_j = work.model[layer.biases + min(j, layer.n_out - 1)]
-    return b_j if j < layer.n_out else ZERO
+    b_j = work.model[biases + min(j, n_out - 1)]
+    return b_j if j < n_out else ZERO
 
 
 def make_multiply(shape: PassShape, transposed: bool) -> Any:
@@ -197,7 +197,7 @@ def make_forward(shape: PassShape, supplied: Any) -> Any:
         load_rows(ring, a, matrices + l * size)
         lane = thread() % LANES
         line0 = thread() // LANES * 16 + lane // 4
-        n_out, activation, r = layer.n_out, layer.activation, r0 + line0
+        n_out, biases, activation, r = layer.n_out, layer.biases, layer.activation, r0 + line0
         there_0, there_1 = r < chunk[EXAMPLES], r + 8 < chunk[EXAMPLES]
         W_at, scale = places_W + l % 2 * W_size, real(1.0 / work.step.keep)
         above = matrices + (l + 1) * size + line0 * line
@@ -206,7 +206,7 @@ def make_forward(shape: PassShape, supplied: Any) -> Any:
             j = j0 + 2 * (lane % 4)
             if j0 < n_out:
                 for n in range(SUMS):
-                    sums[n] = bias(work, layer, j + n // 4 * 8 + n % 2)
+                    sums[n] = bias(work, biases, n_out, j + n // 4 * 8 + n % 2)
                 multiply(ring, sums, a, W_at, j0)
             for _ in range(COLUMNS // 8):  # not written out: the code of all f is long
                 one, two = j < n_out, j + 1 < n_out
@@ -259,14 +259,17 @@ def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> An
 
     @device
     def power_of(there, y, z_j, top):
-        """e^(z - top) and what it adds to the sum of y (z - top)."""
+        """e^(z - top) and what it adds to the sum of y (z - top); y is any number if the output is not there."""
         if not there:
             return ZERO, ZERO
         return exp_negative(z_j - top), y * (z_j - top)
 
     @device
     def delta_of(work, activation, limits, there, y, z_j, row):
-        """(loss, delta) of an output of an example; log losses have limits."""
+        """(loss, delta) of an output of an example, zero if it is not there (y is any number then).
+
+        Log losses have limits.
+        """
         top, powers, weight = row
         if not there or weight == ZERO:
             return ZERO, ZERO
@@ -306,7 +309,7 @@ def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> An
         load_rows(ring, a, matrices + l * size)
         lane = thread() % LANES
         line0 = thread() // LANES * 16 + lane // 4
-        n_out, stride, activation = layer.n_out, layer.out_stride, layer.activation
+        n_out, biases, stride, activation = layer.n_out, layer.biases, layer.out_stride, layer.activation
         r, lower = r0 + line0, 8 * stride  # a thread has two rows of a product: this one and the eighth behind it
         targets = step.targets + chunk[PARITY] * step.targets_size + r * stride
         weights = step.row_weights + chunk[PARITY] * step.rows + r
@@ -320,7 +323,7 @@ def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> An
                 j = j0 + 2 * (lane % 4)
                 if j0 < n_out:
                     for n in range(SUMS):
-                        sums[n] = bias(work, layer, j + n // 4 * 8 + n % 2)
+                        sums[n] = bias(work, biases, n_out, j + n // 4 * 8 + n % 2)
                     multiply(ring, sums, a, W_at, j0)
                 for _ in range(COLUMNS // 8):  # not written out: the losses' code is long
                     one, two = j < n_out, j + 1 < n_out
