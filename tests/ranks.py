@@ -13,7 +13,7 @@ from mpi4py import MPI
 from threadpoolctl import threadpool_limits
 
 import fastmlp
-from fastmlp import SGD, Adam, GradientDescent, Network, devices, mpi
+from fastmlp import SGD, Adam, GradientDescent, Network, mpi
 
 WORLD = MPI.COMM_WORLD
 # The sums over ranks are rounded otherwise than one process's. float64's 1.1e-16 grows over some dozens of updates of
@@ -113,12 +113,11 @@ def buckets(folder):
 
 def lower_precision(folder):
     """In bfloat16, too: a weight that sums of another order make round to the other side is off by 1 in 256."""
-    if not devices.precision_problem("bf16", "cpu"):
-        settings = {"dtype": "float32", "precision": "bf16", "dropout": 0.2}
-        for optimizer in (SGD(0.1, 0.9), Adam(0.01, max_gradient_norm=0.05)):
-            assert_as_one_process(
-                [9, 41, 4], 203, True, tolerance=1e-3, optimizer=optimizer, batch_size=16, epochs=2, settings=settings
-            )
+    settings = {"dtype": "float32", "precision": "bf16", "dropout": 0.2}
+    for optimizer in (SGD(0.1, 0.9), Adam(0.01, max_gradient_norm=0.05)):
+        assert_as_one_process(
+            [9, 41, 4], 203, True, tolerance=1e-3, optimizer=optimizer, batch_size=16, epochs=2, settings=settings
+        )
 
 
 def lbfgs(folder):

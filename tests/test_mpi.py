@@ -13,13 +13,13 @@ import pytest
 pytest.importorskip("mpi4py")
 
 import fastmlp  # noqa: E402
-from fastmlp import mpi  # noqa: E402
+from fastmlp import devices, mpi  # noqa: E402
 
 HERE = Path(__file__).parent
 MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
 CHECKS = (
-    "full_batch,minibatches,buckets,lower_precision,lbfgs,repeated,starts_from_rank_0,between_epochs,checkpoints,"
-    "estimators,refusals"
+    "full_batch,minibatches,buckets,lbfgs,repeated,starts_from_rank_0,between_epochs,checkpoints,estimators,"
+    "refusals"
 )
 
 
@@ -43,6 +43,12 @@ def test_ranks_do_what_one_process_does(ranks, tmp_path):
     done = launch(ranks, CHECKS, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.split() == [word for name in CHECKS.split(",") for word in ("did", name)]
+
+
+@pytest.mark.skipif(bool(devices.precision_problem("bf16", "cpu")), reason="the processor has no AVX512-BF16")
+def test_ranks_in_bf16_do_what_one_process_does(tmp_path):
+    done = launch(3, "lower_precision", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_rank_that_is_killed_ends_all_and_the_checkpoint_stands(tmp_path):
