@@ -145,7 +145,7 @@ def forward_row(zero, layer, p, parameters, weights, A, rows, a, z):
 
 @kernel
 def predict_row(steps, A, F):
-    """The output for one example; it is bound by reading the weights once.
+    """The output for one example, a panel of destinations after the other.
 
     A holds three rooms of step.room numbers, each for one row in panels: x is in the first, and the layers' outputs
     go to the second, the third, the second, ... F is of the operands' kind, whose rooms are the same.
