@@ -26,6 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastmlp
+from fastmlp.cpu.vector import panel_of
 
 # Both sides of every register tile, column panel and row chunk that a host may choose.
 SMALL = (1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 15, 16, 17, 23, 24, 25, 31, 32, 33)
@@ -250,6 +251,19 @@ def test_rows(m, dtype):
     """Row counts on both sides of row tiles and of the chunks that full passes work in."""
     net = network([6, 10, 3], activation="relu", dtype=dtype)
     assert_lecture(net, *data(net, m), sample_weight=np.random.default_rng(m).random(m))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("panels", range(1, 10))
+def test_a_row_alone_has_the_bits_of_a_row_among_many(panels, dtype):
+    """Layers of some panels, full and ragged, whose sums over the sources are of one block and of several."""
+    P = panel_of(np.dtype(dtype))
+    for sizes in ([panels * P, 4 * P], [4 * P + 3, panels * P - 1, 5], [7, panels * P - P // 2, 8 * P + 1, panels * P]):
+        net = network(sizes, activation="softplus", dtype=dtype)
+        X, _ = data(net, 37)
+        h = net.forward(X)
+        assert relative_error(h, reference.forward(lecture(net), X)) < TOLERANCE[dtype]
+        assert all(np.array_equal(net.forward(X[r : r + 1]), h[r : r + 1]) for r in range(len(X)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

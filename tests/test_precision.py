@@ -186,7 +186,9 @@ def test_what_fills_up_pairs_counts_nothing():
 
 
 @bf16
-@pytest.mark.parametrize("sizes", [[70, 33, 5], [1, 1, 2], [600, 2 * P, P + 1, P // 2, 3], [31, 7]])
+@pytest.mark.parametrize(
+    "sizes", [[70, 33, 5], [1, 1, 2], [600, 2 * P, P + 1, P // 2, 3], [31, 7], [7, 4 * P, 7 * P + 3], [9, 9 * P - 1, 2]]
+)
 @pytest.mark.parametrize("output", ["logistic", "softmax"])
 def test_a_row_alone_has_the_bits_of_a_row_among_many(sizes, output):
     loss = "log_loss" if output == "softmax" else "squared_error"

@@ -136,16 +136,43 @@ def forward_row(zero, layer, p, parameters, weights, A, rows, a, z):
         acc = zero
         for i in range(first // K, (min(first + block, layer.n_in) + K - 1) // K):
             acc = outer_product(acc, rows, a // K + i, 0, weights, W + i * P)
-        if first == 0:
-            acc = plus_row(acc, parameters, layer.biases + p * P)
-        else:
-            acc = plus_tile(acc, A, z + p * P)
-        store_tile(acc, A, z + p * P)
+        keep_sums(acc, layer, p, parameters, A, z, first)
+
+
+@kernel
+def forward_four(zero, layer, p, parameters, weights, A, rows, a, z):
+    """`forward_row` for panels p to p + 3: a sum waits for its last step, and the steps of the others fill the wait."""
+    P, K = panel_width(A), word_numbers(weights)
+    panel = layer.rows * P // K
+    W = p * panel + layer.weights // K
+    block = SUM_PANELS * P * K
+    for first in range(0, layer.n_in, block):
+        one, two, three, four = zero, zero, zero, zero
+        for i in range(first // K, (min(first + block, layer.n_in) + K - 1) // K):
+            one = outer_product(one, rows, a // K + i, 0, weights, W + i * P)
+            two = outer_product(two, rows, a // K + i, 0, weights, W + panel + i * P)
+            three = outer_product(three, rows, a // K + i, 0, weights, W + 2 * panel + i * P)
+            four = outer_product(four, rows, a // K + i, 0, weights, W + 3 * panel + i * P)
+        keep_sums(one, layer, p, parameters, A, z, first)
+        keep_sums(two, layer, p + 1, parameters, A, z, first)
+        keep_sums(three, layer, p + 2, parameters, A, z, first)
+        keep_sums(four, layer, p + 3, parameters, A, z, first)
+
+
+@kernel
+def keep_sums(acc, layer, p, parameters, A, z, first):
+    """The sums over a block of sources to z of panel p: with b for the first block, with the sums so far for others."""
+    P = panel_width(A)
+    if first == 0:
+        acc = plus_row(acc, parameters, layer.biases + p * P)
+    else:
+        acc = plus_tile(acc, A, z + p * P)
+    store_tile(acc, A, z + p * P)
 
 
 @kernel
 def predict_row(steps, A, F):
-    """The output for one example, a panel of destinations after the other.
+    """The output for one example.
 
     A holds three rooms of step.room numbers, each for one row in panels: x is in the first, and the layers' outputs
     go to the second, the third, the second, ... F is of the operands' kind, whose rooms are the same.
@@ -161,11 +188,17 @@ def predict_row(steps, A, F):
         layer = record_at(step.layers, l, LAYER)
         a, z = (0 if l == 0 else 1 + (l - 1) % 2) * step.room, (1 + l % 2) * step.room
         round_row(A, rows, a, layer.n_in)
-        for p in range(layer.out_panels):
-            if layer.n_out - p * P <= V:
-                forward_row(narrow_row(A), layer, p, parameters, weights, A, rows, a, z)
-            else:
+        p = 0
+        while p < layer.out_panels:
+            if layer.n_out - (p + 3) * P > V:
+                forward_four(wide_row(A), layer, p, parameters, weights, A, rows, a, z)
+                p += 4
+                continue
+            if layer.n_out - p * P > V:
                 forward_row(wide_row(A), layer, p, parameters, weights, A, rows, a, z)
+            else:
+                forward_row(narrow_row(A), layer, p, parameters, weights, A, rows, a, z)
+            p += 1
         finish(layer, A, z, P, 1)
 
 
