@@ -15,7 +15,7 @@ from fastmlp.cpu.vector import (
     panel_width,
     plus_row,
     plus_tile,
-    prefetch,
+    prefetch_to_write,
     record_at,
     store,
     store_tile,
@@ -158,18 +158,18 @@ def prefetch_tile(layer, p, vectors, i, step, A, operands):
     w = layer.weights + (p * layer.rows + i) * P
     for r in range(w, w + tile_rows(wide_tile(A)) * P, P):
         for v in range(vectors):
-            prefetch(work.parameters, r + v * V)
+            prefetch_to_write(work.parameters, r + v * V)
             if step.rule != DESCENT:
-                prefetch(work.first, r + v * V)
+                prefetch_to_write(work.first, r + v * V)
                 if step.rule == ADAM:
-                    prefetch(work.second, r + v * V)
+                    prefetch_to_write(work.second, r + v * V)
     if K > 1:
         for r in range(w // K, (w + tile_rows(wide_tile(A)) * P) // K, V):
-            prefetch(operands.weights, r)
+            prefetch_to_write(operands.weights, r)
     if layer.transposed >= 0:
         t = (layer.transposed + (i // P * layer.columns + p * P) * P) // K + i % P
         for j in range(t, t + vectors * V * P // K, P):
-            prefetch(operands.transposed, j)
+            prefetch_to_write(operands.transposed, j)
 
 
 @kernel

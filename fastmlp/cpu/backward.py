@@ -5,7 +5,7 @@ import math
 from fastmlp.codes import ABSOLUTE_ERROR, HUBER, LOG_LOSS, POISSON, SOFTMAX, SUPPLIED_LOSS
 from fastmlp.cpu.activation import activate, keep_slopes, multiply_derivative
 from fastmlp.cpu.compiling import kernel
-from fastmlp.cpu.forward import SUM_PANELS
+from fastmlp.cpu.forward import SUM_PANELS, prefetch_next
 from fastmlp.cpu.operands import round_panel
 from fastmlp.cpu.vector import (
     address,
@@ -169,6 +169,7 @@ def backward_panel(zero, layer, activation, p, operands, A, D, S, begin, end, un
         for r in range(begin, end, tile_rows(zero)):
             delta = layer.a_in + p * layer.stride + r * P
             acc = zero
+            prefetch_next(operands.transposed, W, first // K * P, last // K * P, r - begin, end - begin)
             for q in range(first // P, (last + P - 1) // P):
                 d = (layer.a_out + q * layer.stride + r * P - q * P) // K
                 for j in range(q * P // K, (min(q * P + P, last) + K - 1) // K):

@@ -4,6 +4,7 @@ from fastmlp.cpu.activation import activate, keep_slopes
 from fastmlp.cpu.compiling import kernel
 from fastmlp.cpu.operands import round_panel
 from fastmlp.cpu.vector import (
+    TILE_ROWS,
     address,
     lanes,
     narrow_tile,
@@ -11,6 +12,7 @@ from fastmlp.cpu.vector import (
     panel_width,
     plus_row,
     plus_tile,
+    prefetch_to_read,
     store_tile,
     tile_rows,
     tile_vectors,
@@ -21,6 +23,9 @@ from fastmlp.cpu.vector import (
 # Sources i of one block of the sum over i: a block of a panel of W (SUM_PANELS * P rows) stays in the L1 cache while
 # every example passes by; a sum of block sums is also more accurate than one long sum.
 SUM_PANELS = 4
+
+# A tile asks for this part of the next block at most: for more, a sum would wait longer than it takes.
+PREFETCH_PARTS = 16
 
 
 @kernel
@@ -56,6 +61,7 @@ def forward_panel(zero, layer, activation, p, parameters, operands, A, S, begin,
         for r in range(begin, end, tile_rows(zero)):
             z = layer.a_out + p * layer.stride + r * P
             acc = zero
+            prefetch_next(operands.weights, W, first // K * P, last // K * P, r - begin, end - begin)
             for q in range(first // P, (last + P - 1) // P):
                 a = (layer.a_in + q * layer.stride + r * P - q * P) // K
                 for i in range(q * P // K, (min(q * P + P, last) + K - 1) // K):
@@ -72,3 +78,16 @@ def forward_panel(zero, layer, activation, p, parameters, operands, A, S, begin,
     if layer.hidden and operands.whole:
         place, columns = layer.a_out + p * layer.stride, layer.n_out - p * P
         round_panel(A, operands.a_rows, operands.a_pairs, operands.examples, place, columns, begin, end)
+
+
+@kernel
+def prefetch_next(W, panel, first, last, row, rows):
+    """Ask for words of a panel that lie behind its block W[panel + first : panel + last].
+
+    Each of the tiles of examples that the block meets asks for its part of as many words as the block has: the next
+    block, which another core may have written, is in the cache when its turn comes.
+    """
+    words, tile, parts = last - first, row // TILE_ROWS, max(rows // TILE_ROWS, PREFETCH_PARTS)
+    begin = panel + last
+    for w in range(begin + words * tile // parts, begin + words * (tile + 1) // parts, lanes(W)):
+        prefetch_to_read(W, w)

@@ -624,20 +624,25 @@ def yield_processor(context):
     return types.void(), generate
 
 
-@intrinsic
-def prefetch(context, A, index):
-    """Ask for the cache line of A[index], to be written soon."""
+def _prefetch(write):
+    @intrinsic
+    def prefetch(context, A, index):
+        def generate(context, builder, signature, args):
+            byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+            function = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag]), "llvm.prefetch.p0"
+            )
+            flags = [ir.Constant(flag, n) for n in (write, 3, 1)]  # to write, keep close, data
+            builder.call(function, [builder.bitcast(_address(context, builder, A, *args), byte), *flags])
+            return context.get_dummy_value()
 
-    def generate(context, builder, signature, args):
-        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag]), "llvm.prefetch.p0"
-        )
-        flags = [ir.Constant(flag, n) for n in (1, 3, 1)]  # to write, keep close, data
-        builder.call(function, [builder.bitcast(_address(context, builder, A, *args), byte), *flags])
-        return context.get_dummy_value()
+        return types.void(A, types.intp), generate
 
-    return types.void(A, types.intp), generate
+    return prefetch
+
+
+prefetch_to_read = _prefetch(0)  # ask for the cache line of A[index]; to write, no other core keeps a copy of it
+prefetch_to_write = _prefetch(1)
 
 
 # ---- the register tile ---------------------------------------------------------------------------------------------
