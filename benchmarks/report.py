@@ -250,9 +250,20 @@ def machines():
     return f"{textwrap.fill(said, 120)}\n\n{table(head, rows)}"
 
 
+def in_bf16():
+    """The files of epochs in bfloat16, one for each kind of processor."""
+    return sorted(RESULTS.glob("peers_bf16_*.json"))
+
+
+def processor_of(path):
+    """The name of the kind of processor that a file of epochs in bfloat16 is of."""
+    name = path.stem.rpartition("_")[2]
+    return PROCESSORS.get(name, name)
+
+
 def beside_peers_in_bf16(path):
     """Epochs of one kind of processor in bfloat16, beside float32 and the peers at either precision."""
-    peers, processor = json.loads(path.read_text()), path.stem.rpartition("_")[2]
+    peers = json.loads(path.read_text())
     rows = []
     for name, row in peers["cases"].items():
         times = [row["peers"].get(peer) for peer in NAMES_BF16]
@@ -262,7 +273,7 @@ def beside_peers_in_bf16(path):
         rows.append([name, f"**{shown[0]}**", *shown[1:], f"{row['over_float32']:.2f}x", lead])
     head = ["ms an epoch", *NAMES_BF16.values(), "over own float32", "over the best peer, at either precision"]
     said = (
-        f"On {PROCESSORS.get(processor, processor)} with {peers['threads']} threads, float32's FMA peak "
+        f"On {processor_of(path)} with {peers['threads']} threads, float32's FMA peak "
         f"{peers['peak_gflops']:.0f} GFLOP/s; medians of {peers['rounds']} rounds in turn, commit {peers['commit']}, "
         f"{peers['date'][:10]}:"
     )
@@ -273,7 +284,7 @@ def precisions():
     """What bfloat16 brings: speed on each kind of processor that was measured, and accuracy."""
     found = json.loads((RESULTS / "precision.json").read_text())
     said = '`precision="bf16"` on the CPU, beside PyTorch under autocast to bfloat16 and all peers in float32.'
-    tables = [beside_peers_in_bf16(path) for path in sorted(RESULTS.glob("peers_bf16_*.json"))]
+    tables = [beside_peers_in_bf16(path) for path in in_bf16()]
     accuracies = []
     for name, row in found["cases"].items():
         single, rounded = row["float32"], row["bf16"]
@@ -289,8 +300,11 @@ def precisions():
 
 
 def weak_spots(peers, suite):
-    """Where fastmlp is behind or level: in the ten networks and in every comparison of the asv suite."""
+    """Where fastmlp is behind or level: in the networks of the tables and in every comparison of the asv suite."""
     leads = {name: (row["lead"], row["best_peer"]) for name, row in peers["cases"].items()}
+    for path in in_bf16():
+        rows, processor = json.loads(path.read_text())["cases"], processor_of(path)
+        leads |= {f"{name}, bf16 on {processor}": (row["lead"], row["best_peer"]) for name, row in rows.items()}
     for name, label in COMPARED.items():
         leads |= {label.format(*rest): lead for rest, lead in suite.leads(name).items()}
     order = sorted(leads, key=lambda name: leads[name][0])
@@ -298,7 +312,8 @@ def weak_spots(peers, suite):
     level = [name for name in order if 1 <= leads[name][0] < LEVEL]
 
     def listed(names):
-        return "".join(f"\n- {name}: {leads[name][0]:.2f}x {NAMES[leads[name][1]]}" for name in names)
+        names_of = NAMES | NAMES_BF16
+        return "".join(f"\n- {name}: {leads[name][0]:.2f}x {names_of[leads[name][1]]}" for name in names)
 
     text = (
         f"Of {len(leads)} comparisons with the fastest peer, in the tables above and the suite's grids, fastmlp loses "

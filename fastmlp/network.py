@@ -102,8 +102,9 @@ class Network:
         Of parameters, products and results.
     precision : {"float32", "tf32", "bf16"}, default="float32"
         What the numbers that are multiplied in eq. 7, 9 and 10 are rounded to; sums, activation functions, updates and
-        the weights that are kept stay float32. "bf16" has 8 significant bits; processors with AVX512-BF16 multiply
-        in it at twice the speed, GPUs from compute capability 8.0 on tensor cores. "tf32" has 11, on those GPUs only.
+        the weights that are kept stay float32. "bf16" has 8 significant bits; it needs a processor with AVX512-BF16,
+        and is faster than float32 on AMD's and on Intel's with AMX, or a GPU from compute capability 8.0 on, on whose
+        tensor cores it runs. "tf32" has 11, on those GPUs only.
     dropout : float in [0, 1), default=0.0
         Share of the hidden units that each example leaves out in training; the others are scaled by 1 / (1 - dropout).
     device : {"cpu", "cuda", "auto"}, default="cpu"

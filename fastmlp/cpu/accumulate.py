@@ -5,7 +5,9 @@ from fastmlp.cpu.compiling import kernel
 from fastmlp.cpu.layout import LAYER, LOOK, MEASURE, STEP, SUM
 from fastmlp.cpu.operands import copy_weights, open_operands
 from fastmlp.cpu.vector import (
+    begin_sums,
     broadcast,
+    end_sums,
     lane_sum,
     lanes,
     load,
@@ -17,8 +19,11 @@ from fastmlp.cpu.vector import (
     plus_tile,
     prefetch_to_write,
     record_at,
+    rows_of,
+    step_words,
     store,
     store_tile,
+    tall_tile,
     tile_rows,
     tile_vectors,
     wide_row,
@@ -90,39 +95,60 @@ def sum_panel(zero, zero_row, layer, p, first, last, step, A, operands, share):
     whole or summed with that of other machines, the sums go to work.gradients. Loop order: the panel of delta stays in
     L1 or L2 while the columns of a stream by.
     """
-    examples = step.examples
     work = open_work(step, A)
-    D = work.deltas
-    P, K = panel_width(A), word_numbers(operands.weights)
-    height, vectors = tile_rows(zero), tile_vectors(zero)
-    d = layer.a_out + p * layer.stride
+    P = panel_width(A)
+    tall = tall_tile(zero, operands.weights)
     keep = step.rule == STORE or step.clip or step.shared or not step.last_chunk
     U = work.gradients if keep else work.scratch
-    u = share * height * P
+    u = share * tile_rows(zero) * P
     if first == 0:
-        b = layer.biases + p * P
+        b, d = layer.biases + p * P, layer.a_out + p * layer.stride
         row = zero_row
-        for r in range(examples):
-            row = plus_row(row, D, d + r * P)
+        for r in range(step.examples):
+            row = plus_row(row, work.deltas, d + r * P)
         if not step.first_chunk:
             row = plus_tile(row, work.gradients, b)
         store_tile(row, U, b if keep else u)
         if not keep:
-            update_bias(layer, p, vectors, step, A, U, u)
-    for tile in range(first, last):
+            update_bias(layer, p, tile_vectors(zero), step, A, U, u)
+    together = tile_rows(tall) // tile_rows(zero)
+    up, down = (first + together - 1) // together * together, last // together * together
+    if together == 1 or up >= down:
+        sum_tiles(zero, layer, p, first, last, step, A, operands, keep, U, u)
+    else:
+        sum_tiles(zero, layer, p, first, up, step, A, operands, keep, U, u)
+        sum_tiles(tall, layer, p, up, down, step, A, operands, keep, U, u)
+        sum_tiles(zero, layer, p, down, last, step, A, operands, keep, U, u)
+
+
+@kernel
+def sum_tiles(zero, layer, p, first, last, step, A, operands, keep, U, u):
+    """Eq. 10 for the tiles first <= tile < last of panel p of W; and, unless U is to be kept, eq. 12.
+
+    As many of them together as `zero` is tall. A step of the sum over the examples is as in forward_tile.
+    """
+    P, K, vectors = panel_width(A), word_numbers(operands.weights), tile_vectors(zero)
+    height, words = tile_rows(wide_tile(A)), step_words(zero, operands.weights)
+    d = (layer.a_out + p * layer.stride) // K
+    for tile in range(first, last, tile_rows(zero) // height):
         i = tile * height
-        a = (layer.a_in + i // P * layer.stride) // K + i % P
+        a = (layer.a_in + i // P * layer.stride) // K + i % P * words
         w = layer.weights + p * layer.rows * P + i * P
-        if examples >= PREFETCH_EXAMPLES and not keep:
-            prefetch_tile(layer, p, vectors, i, step, A, operands)
-        acc = zero
-        for r in range((examples + K - 1) // K):
-            acc = outer_product(acc, operands.a_pairs, a + r * P, 1, operands.d_pairs, d // K + r * P)
-        if not step.first_chunk:
-            acc = plus_tile(acc, work.gradients, w)
-        store_tile(acc, U, w if keep else u)
-        if not keep:
-            update_tile(layer, p, vectors, tile, step, A, operands, U, u)
+        if step.examples >= PREFETCH_EXAMPLES and not keep:
+            prefetch_tile(layer, p, vectors, i, tile_rows(zero), step, A, operands)
+        acc = begin_sums(zero, operands.weights)
+        for r in range(0, (step.examples + K - 1) // K, words):
+            acc = outer_product(acc, operands.a.pairs, a + r * P, words, operands.d.pairs, d + r * P)
+        acc = end_sums(acc)
+        for n in range(tile_rows(zero) // height):
+            rows = rows_of(acc, n * height)
+            if not step.first_chunk:
+                rows = plus_tile(rows, open_work(step, A).gradients, w + n * height * P)
+            if keep:
+                store_tile(rows, U, w + n * height * P)
+            else:
+                store_tile(rows, U, u)
+                update_tile(layer, p, vectors, tile + n, step, A, operands, U, u)
 
 
 @kernel
@@ -151,12 +177,12 @@ def update_panel(layer, p, vectors, first, last, step, A, operands):
 
 
 @kernel
-def prefetch_tile(layer, p, vectors, i, step, A, operands):
-    """Ask for what the update of the tile of W at row i of panel p needs: it, its moments, its operands' places."""
+def prefetch_tile(layer, p, vectors, i, rows, step, A, operands):
+    """Ask for what the update of so many rows of W from row i of panel p on needs: them, moments, operands' places."""
     work = open_work(step, A)
     P, V, K = panel_width(A), lanes(A), word_numbers(operands.weights)
     w = layer.weights + (p * layer.rows + i) * P
-    for r in range(w, w + tile_rows(wide_tile(A)) * P, P):
+    for r in range(w, w + rows * P, P):
         for v in range(vectors):
             prefetch_to_write(work.parameters, r + v * V)
             if step.rule != DESCENT:
@@ -164,12 +190,13 @@ def prefetch_tile(layer, p, vectors, i, step, A, operands):
                 if step.rule == ADAM:
                     prefetch_to_write(work.second, r + v * V)
     if K > 1:
-        for r in range(w // K, (w + tile_rows(wide_tile(A)) * P) // K, V):
+        for r in range(w // K, (w + rows * P) // K, V):
             prefetch_to_write(operands.weights, r)
     if layer.transposed >= 0:
         t = (layer.transposed + (i // P * layer.columns + p * P) * P) // K + i % P
         for j in range(t, t + vectors * V * P // K, P):
-            prefetch_to_write(operands.transposed, j)
+            for n in range(j, j + rows, V):
+                prefetch_to_write(operands.transposed, n)
 
 
 @kernel

@@ -5,12 +5,15 @@ import math
 from fastmlp.codes import ABSOLUTE_ERROR, HUBER, LOG_LOSS, POISSON, SOFTMAX, SUPPLIED_LOSS
 from fastmlp.cpu.activation import activate, keep_slopes, multiply_derivative
 from fastmlp.cpu.compiling import kernel
-from fastmlp.cpu.forward import SUM_PANELS, prefetch_next
+from fastmlp.cpu.forward import block_numbers, end_of_panel, end_of_tall, prefetch_next
 from fastmlp.cpu.operands import round_panel
 from fastmlp.cpu.vector import (
+    TILE_ROWS,
     address,
+    begin_sums,
     broadcast,
     call_map,
+    end_sums,
     lane_max,
     lane_sum,
     lanes,
@@ -19,8 +22,11 @@ from fastmlp.cpu.vector import (
     outer_product,
     panel_width,
     plus_tile,
+    rows_of,
+    step_words,
     store,
     store_tile,
+    tall_tile,
     tile_rows,
     tile_vectors,
     wide_tile,
@@ -161,24 +167,38 @@ def backward(layer, below, operands, A, D, S, begin, end, unscale):
 @kernel
 def backward_panel(zero, layer, activation, p, operands, A, D, S, begin, end, unscale):
     """Eq. 9 for the sources i of panel p; the loops are forward_panel's."""
-    P, K = panel_width(A), word_numbers(operands.transposed)
-    W = (layer.transposed + p * layer.columns * P) // K
-    block = SUM_PANELS * P * K
+    P, K, transposed = panel_width(A), word_numbers(operands.transposed), operands.transposed
+    tall = tall_tile(zero, transposed)
+    middle = end_of_tall(tall, zero, begin, end)
+    W, block = layer.transposed + p * layer.columns * P, block_numbers(transposed, P)
     for first in range(0, layer.n_out, block):
         last = min(first + block, layer.n_out)
-        for r in range(begin, end, tile_rows(zero)):
-            delta = layer.a_in + p * layer.stride + r * P
-            acc = zero
-            prefetch_next(operands.transposed, W, first // K * P, last // K * P, r - begin, end - begin)
-            for q in range(first // P, (last + P - 1) // P):
-                d = (layer.a_out + q * layer.stride + r * P - q * P) // K
-                for j in range(q * P // K, (min(q * P + P, last) + K - 1) // K):
-                    acc = outer_product(acc, operands.d_rows, d + j, P // K, operands.transposed, W + j * P)
-            if first > 0:
-                acc = plus_tile(acc, D, delta)
-            store_tile(acc, D, delta)
-    deltas = layer.a_in + p * layer.stride + begin * P
-    multiply_derivative(activation, A, D, S, deltas, tile_vectors(zero), end - begin, unscale)
+        for r in range(begin, middle, tile_rows(tall)):
+            prefetch_next(tall, transposed, (W + last * P) // K, (last - first) // K * P, r - begin, end - begin)
+            backward_tile(tall, layer, p, operands, D, first, r)
+        for r in range(middle, end, tile_rows(zero)):
+            prefetch_next(zero, transposed, (W + last * P) // K, (last - first) // K * P, r - begin, end - begin)
+            backward_tile(zero, layer, p, operands, D, first, r)
+    delta = layer.a_in + p * layer.stride
+    multiply_derivative(activation, A, D, S, delta + begin * P, tile_vectors(zero), end - begin, unscale)
     if operands.whole:
-        place, columns = layer.a_in + p * layer.stride, layer.n_in - p * P
-        round_panel(D, operands.d_rows, operands.d_pairs, operands.examples, place, columns, begin, end)
+        round_panel(D, operands.d, delta, layer.n_in - p * P, begin, end)
+
+
+@kernel
+def backward_tile(zero, layer, p, operands, D, first, r):
+    """Eq. 9's sum for the examples of a tile, from r on, and a block of the sum over j, from `first` on."""
+    P, K, transposed = panel_width(D), word_numbers(operands.transposed), operands.transposed
+    W, delta = (layer.transposed + p * layer.columns * P) // K, layer.a_in + p * layer.stride + r * P
+    last = min(first + block_numbers(transposed, P), layer.n_out)
+    acc = begin_sums(zero, transposed)
+    for q in range(first // P, (last + P - 1) // P):
+        d = (layer.a_out + q * layer.stride + r * P - q * P) // K
+        for j in range(q * (P // K), end_of_panel(zero, transposed, P, q, last), step_words(zero, transposed)):
+            acc = outer_product(acc, operands.d.rows, d + j, P // K, transposed, W + j * P)
+    acc = end_sums(acc)
+    for n in range(0, tile_rows(zero), TILE_ROWS):
+        rows = rows_of(acc, n)
+        if first > 0:
+            rows = plus_tile(rows, D, delta + n * P)
+        store_tile(rows, D, delta + n * P)

@@ -26,6 +26,8 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
 
+from fastmlp.cpu import amx
+
 # No fast-math flag anywhere: the sums' order is ours, so the bits do not depend on what the compiler thinks of.
 OPTIONS = {"error_model": "numpy", "nogil": True}
 
@@ -98,7 +100,7 @@ def once(function):
 
 
 def host_features() -> set[str]:
-    """The names of the instruction sets that Numba compiles for on this machine."""
+    """The names of the instruction sets that Numba compiles for on this machine, and that may be used."""
     if numba.config.CPU_FEATURES is not None:
         flags = numba.config.CPU_FEATURES.split(",")
     else:
@@ -106,6 +108,8 @@ def host_features() -> set[str]:
     features = {flag[1:] for flag in flags if flag.startswith("+")}
     if not numba.config.ENABLE_AVX:
         features = {name for name in features if not name.startswith("avx")}
+    if "amx-tile" in features and not amx.is_granted():
+        features = {name for name in features if not name.startswith("amx")}
     return features
 
 

@@ -78,13 +78,13 @@ def pass_examples(steps, A, F, share, shares):
         backward(layer, below, operands, A, D, work.slopes, begin, end, step.keep)
         if step.threshold > 0:
             drop(step, below, D, dropout_key(step, l - 1), scale, begin, end)
-            round_layer(below, D, operands.d_rows, operands.d_pairs, operands, begin, end)
+            round_layer(below, D, operands.d, begin, end)
 
 
 @kernel
-def round_layer(layer, A, rows, pairs, operands, begin, end):
+def round_layer(layer, A, factor, begin, end):
     """What a layer puts out, or its delta, in A, into operands."""
-    round_matrix(A, rows, pairs, operands.examples, layer.a_out, layer.n_out, layer.stride, begin, end)
+    round_matrix(A, factor, layer.a_out, layer.n_out, layer.stride, begin, end)
 
 
 @kernel
@@ -109,15 +109,14 @@ def pass_forward(step, work, operands, A, begin, end, scale):
             t_sum = nothing_if_finite(work.targets, r * P, top.out_panels, top.n_out, top.stride)
             if not (x_sum == 0.0 and t_sum == 0.0):
                 work.not_finite[r // height] = 1
-    inputs = bottom.a_in, bottom.n_in, bottom.stride
-    round_matrix(A, operands.a_rows, operands.a_pairs, operands.examples, *inputs, begin, end)
+    round_matrix(A, operands.a, bottom.a_in, bottom.n_in, bottom.stride, begin, end)
     for l in range(step.n_layers):
         layer = record_at(step.layers, l, LAYER)
         activation = layer.activation if layer.hidden else IDENTITY
         forward(layer, activation, work.parameters, operands, A, work.slopes, begin, end)
         if layer.hidden and step.threshold > 0:
             drop(step, layer, A, dropout_key(step, l), scale, begin, end)
-            round_layer(layer, A, operands.a_rows, operands.a_pairs, operands, begin, end)
+            round_layer(layer, A, operands.a, begin, end)
     share_of_mean = step.scale * step.examples_in_batch
     for r in range(begin, end, height):
         loss = output_delta(top, step, A, D, work, r, height)
@@ -125,7 +124,7 @@ def pass_forward(step, work, operands, A, begin, end, scale):
             for i in range(r, min(r + height, begin + count)):
                 loss += numbers_at(step.loss_offsets, FLOAT64)[example_at(step, step.begin + i)] * work.row_weights[i]
         work.losses[r // height] += loss * share_of_mean
-    round_layer(top, D, operands.d_rows, operands.d_pairs, operands, begin, end)
+    round_layer(top, D, operands.d, begin, end)
 
 
 @kernel

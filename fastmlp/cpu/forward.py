@@ -6,6 +6,8 @@ from fastmlp.cpu.operands import round_panel
 from fastmlp.cpu.vector import (
     TILE_ROWS,
     address,
+    begin_sums,
+    end_sums,
     lanes,
     narrow_tile,
     outer_product,
@@ -13,7 +15,10 @@ from fastmlp.cpu.vector import (
     plus_row,
     plus_tile,
     prefetch_to_read,
+    rows_of,
+    step_words,
     store_tile,
+    tall_tile,
     tile_rows,
     tile_vectors,
     wide_tile,
@@ -34,8 +39,8 @@ def forward(layer, activation, parameters, operands, A, S, begin, end):
 
     f is named by `activation`. A holds the layer below at layer.a_in, (rows, n_in) in panels; a is written at
     layer.a_out, (rows, n_out) in panels, and, unless S has no address, f'(z) of an f that a user has supplied to the
-    same place of S; unless the layer is the output, operands.a_rows and a_pairs take a, too. Reads parameters (b) and
-    operands. The caller owns the rows begin..end of all, and no one else writes them.
+    same place of S; unless the layer is the output, operands.a takes a, too. Reads parameters (b) and operands. The
+    caller owns the rows begin..end of all, and no one else writes them.
     """
     P, V = panel_width(A), lanes(A)
     for p in range(layer.out_panels):
@@ -49,45 +54,83 @@ def forward(layer, activation, parameters, operands, A, S, begin, end):
 def forward_panel(zero, layer, activation, p, parameters, operands, A, S, begin, end):
     """Eq. 7 for the destinations j of panel p.
 
-    Loop order: a block of W's panel stays in L1 while the examples stream by; a tile's sums stay in registers. A step
-    of the sum over i is a word of the operands: one source, or two.
+    Loop order: a block of W's panel stays in L1 while the examples stream by; a tile's sums stay in registers.
     """
-    P, K = panel_width(A), word_numbers(operands.weights)
-    W = (layer.weights + p * layer.rows * P) // K
-    b = layer.biases + p * P
-    block = SUM_PANELS * P * K
+    P, K, weights = panel_width(A), word_numbers(operands.weights), operands.weights
+    tall = tall_tile(zero, weights)
+    middle = end_of_tall(tall, zero, begin, end)
+    W, block = layer.weights + p * layer.rows * P, block_numbers(weights, P)
     for first in range(0, layer.n_in, block):
         last = min(first + block, layer.n_in)
-        for r in range(begin, end, tile_rows(zero)):
-            z = layer.a_out + p * layer.stride + r * P
-            acc = zero
-            prefetch_next(operands.weights, W, first // K * P, last // K * P, r - begin, end - begin)
-            for q in range(first // P, (last + P - 1) // P):
-                a = (layer.a_in + q * layer.stride + r * P - q * P) // K
-                for i in range(q * P // K, (min(q * P + P, last) + K - 1) // K):
-                    acc = outer_product(acc, operands.a_rows, a + i, P // K, operands.weights, W + i * P)
-            if first == 0:
-                acc = plus_row(acc, parameters, b)
-            else:
-                acc = plus_tile(acc, A, z)
-            store_tile(acc, A, z)
-    a = layer.a_out + p * layer.stride + begin * P
+        for r in range(begin, middle, tile_rows(tall)):
+            prefetch_next(tall, weights, (W + last * P) // K, (last - first) // K * P, r - begin, end - begin)
+            forward_tile(tall, layer, p, parameters, operands, A, first, r)
+        for r in range(middle, end, tile_rows(zero)):
+            prefetch_next(zero, weights, (W + last * P) // K, (last - first) // K * P, r - begin, end - begin)
+            forward_tile(zero, layer, p, parameters, operands, A, first, r)
+    a = layer.a_out + p * layer.stride
     if address(S, 0) != 0:
-        keep_slopes(layer, activation, A, S, a, tile_vectors(zero), end - begin)
-    activate(layer, activation, A, a, tile_vectors(zero), end - begin)
+        keep_slopes(layer, activation, A, S, a + begin * P, tile_vectors(zero), end - begin)
+    activate(layer, activation, A, a + begin * P, tile_vectors(zero), end - begin)
     if layer.hidden and operands.whole:
-        place, columns = layer.a_out + p * layer.stride, layer.n_out - p * P
-        round_panel(A, operands.a_rows, operands.a_pairs, operands.examples, place, columns, begin, end)
+        round_panel(A, operands.a, a, layer.n_out - p * P, begin, end)
 
 
 @kernel
-def prefetch_next(W, panel, first, last, row, rows):
-    """Ask for words of a panel that lie behind its block W[panel + first : panel + last].
+def forward_tile(zero, layer, p, parameters, operands, A, first, r):
+    """Eq. 7 for the examples of a tile, from r on, and a block of the sum over i, from `first` on.
 
-    Each of the tiles of examples that the block meets asks for its part of as many words as the block has: the next
-    block, which another core may have written, is in the cache when its turn comes.
+    A step of the sum is a word of the operands: one source, or two; or the words that matrix registers take at once.
     """
-    words, tile, parts = last - first, row // TILE_ROWS, max(rows // TILE_ROWS, PREFETCH_PARTS)
-    begin = panel + last
-    for w in range(begin + words * tile // parts, begin + words * (tile + 1) // parts, lanes(W)):
+    P, K, weights = panel_width(A), word_numbers(operands.weights), operands.weights
+    W, z = (layer.weights + p * layer.rows * P) // K, layer.a_out + p * layer.stride + r * P
+    last = min(first + block_numbers(weights, P), layer.n_in)
+    acc = begin_sums(zero, weights)
+    for q in range(first // P, (last + P - 1) // P):
+        a = (layer.a_in + q * layer.stride + r * P - q * P) // K
+        for i in range(q * (P // K), end_of_panel(zero, weights, P, q, last), step_words(zero, weights)):
+            acc = outer_product(acc, operands.a.rows, a + i, P // K, weights, W + i * P)
+    acc = end_sums(acc)
+    for n in range(0, tile_rows(zero), TILE_ROWS):
+        rows = rows_of(acc, n)
+        if first == 0:
+            rows = plus_row(rows, parameters, layer.biases + p * P)
+        else:
+            rows = plus_tile(rows, A, z + n * P)
+        store_tile(rows, A, z + n * P)
+
+
+@kernel
+def block_numbers(W, P):
+    """How many numbers a block of a sum has, where W is of the operands' kind."""
+    return SUM_PANELS * P * word_numbers(W)
+
+
+@kernel
+def end_of_panel(zero, W, P, q, last):
+    """The end of the words of panel q in a sum over the numbers before `last`, where W is of the operands' kind."""
+    K = word_numbers(W)
+    if step_words(zero, W) * K == P:  # a panel is a step of the sum: one, as the compiler should see
+        return (q + 1) * (P // K)
+    return (min(q * P + P, last) + K - 1) // K
+
+
+@kernel
+def end_of_tall(tall, zero, begin, end):
+    """Where, among the rows begin..end, those of whole tall tiles end; `begin` where tall tiles are as others."""
+    if tile_rows(tall) == tile_rows(zero):
+        return begin
+    return end - (end - begin) % tile_rows(tall)
+
+
+@kernel
+def prefetch_next(zero, W, begin, words, row, rows):
+    """Ask for so many words of a panel from W[begin] on, where the block of a sum ends and the next begins.
+
+    Each of the tiles of examples that the block meets, this one at `row` of `rows` rows, asks for its part of as many
+    words as the block has: the next block, which another core may have written, is in the cache when its turn comes.
+    """
+    tile, parts = row // TILE_ROWS, max(rows // TILE_ROWS, PREFETCH_PARTS)
+    last = tile + tile_rows(zero) // TILE_ROWS
+    for w in range(begin + words * tile // parts, begin + words * last // parts, lanes(W)):
         prefetch_to_read(W, w)

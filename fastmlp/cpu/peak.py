@@ -11,13 +11,19 @@ from fastmlp.cpu.layout import aligned
 from fastmlp.cpu.team import run_shares
 from fastmlp.cpu.vector import (
     PAIR,
+    TALL_ROWS,
     TILE_ROWS,
     address,
+    begin_sums,
+    end_sums,
     numbers_at,
     outer_product,
     panel_of,
     panel_width,
+    rows_of,
+    step_words,
     store_tile,
+    tall_tile,
     tile_rows,
     wide_tile,
 )
@@ -29,17 +35,20 @@ TRIES = 7
 
 @kernel
 def multiply(rounds, A, F, share):
-    """So many products of a tile's rows (TILE_ROWS, TERMS) and of TERMS rows of a panel, each added to the same sums.
+    """So many products of a tile's rows (height, TERMS) and of TERMS rows of a panel, each added to the same sums.
 
     A holds for each share both factors and room for a tile of sums, which are zeros; F is A, or A as pairs.
     """
-    P, height = panel_width(A), tile_rows(wide_tile(A))
+    tile = tall_tile(wide_tile(A), F)
+    P, height = panel_width(A), tile_rows(tile)
     begin = share * (TERMS * (height + P) + height * P)
-    acc = wide_tile(A)
+    acc = begin_sums(tile, F)
     for _ in range(rounds):
-        for k in range(TERMS):
+        for k in range(0, TERMS, step_words(tile, F)):
             acc = outer_product(acc, F, begin + k, TERMS, F, begin + TERMS * height + k * P)
-    store_tile(acc, A, begin + TERMS * (height + P))
+    acc = end_sums(acc)
+    for n in range(0, height, TILE_ROWS):
+        store_tile(rows_of(acc, n), A, begin + TERMS * (height + P) + n * P)
 
 
 def multiply_tiles(rounds, A, share, shares):
@@ -65,7 +74,9 @@ def peak(dtype, threads, precision="float32"):
     dtype = np.dtype(dtype)
     P = panel_of(dtype)
     function = compiled_products(dtype, precision).address
-    A = aligned(threads * (TERMS * (TILE_ROWS + P) + TILE_ROWS * P), dtype)
+    rounded = precision == "bf16"
+    height = TALL_ROWS if rounded else TILE_ROWS
+    A = aligned(threads * (TERMS * (height + P) + height * P), dtype)
     best = np.inf
     for _ in range(TRIES):
         start = time.perf_counter()
@@ -74,5 +85,5 @@ def peak(dtype, threads, precision="float32"):
         else:
             run_shares(function, ROUNDS, A.ctypes.data, threads)
         best = min(best, time.perf_counter() - start)
-    numbers = 2 if precision == "bf16" else 1  # in a word
-    return 2.0 * numbers * TILE_ROWS * P * TERMS * ROUNDS * threads / best
+    numbers = 2 if rounded else 1  # in a word
+    return 2.0 * numbers * height * P * TERMS * ROUNDS * threads / best

@@ -10,29 +10,30 @@ from fastmlp.cpu import compiling
 from fastmlp.cpu.activation import activate, softmax
 from fastmlp.cpu.compiling import callable_at, kernel, once
 from fastmlp.cpu.epoch import nothing_if_finite
-from fastmlp.cpu.forward import SUM_PANELS, forward
+from fastmlp.cpu.forward import block_numbers, forward
 from fastmlp.cpu.layout import LAYER, STEP, layout, padded
-from fastmlp.cpu.operands import Operands, round_matrix
+from fastmlp.cpu.operands import Factor, Operands, round_matrix, round_row
 from fastmlp.cpu.vector import (
     PAIR,
     TILE_ROWS,
+    begin_sums,
     call_gather,
+    end_sums,
     lanes,
     lanes_of,
-    load_tile,
     narrow_row,
     narrow_tile,
     numbers_at,
     numbers_like,
     outer_product,
-    paired_columns,
     panel_of,
     panel_width,
     plus_row,
     plus_tile,
     record_at,
     row_bytes,
-    store_rows,
+    rows_of,
+    step_words,
     store_tile,
     tile_rows,
     wide_row,
@@ -76,12 +77,13 @@ def predict_share(steps, rooms, F, share, shares):
         begin = chunk * step.batch_size
         count = min(step.batch_size, step.m - begin)
         rows = (count + height - 1) // height * height
-        operands = Operands(numbers_like(step.weights, F), none, a_rows, none, none, none, count, True)
+        a, no_deltas = Factor(a_rows, none, True, count), Factor(none, none, False, 0)
+        operands = Operands(numbers_like(step.weights, F), none, a, no_deltas, True)
         call_gather(step.x_gather, step.x_source, 0, begin, count, room, bottom.stride)
         for r in range(count):
             if not nothing_if_finite(A, bottom.a_in + r * P, bottom.in_panels, bottom.n_in, bottom.stride) == 0.0:
                 not_finite[share] = 1
-        round_matrix(A, a_rows, none, count, bottom.a_in, bottom.n_in, bottom.stride, 0, rows)
+        round_matrix(A, a, bottom.a_in, bottom.n_in, bottom.stride, 0, rows)
         for l in range(step.n_layers):
             layer = record_at(step.layers, l, LAYER)
             activation = layer.activation if l < step.n_layers - 1 else IDENTITY  # `hidden` ends at a hidden layer
@@ -108,21 +110,6 @@ def largest(layer, A, a):
 
 
 @kernel
-def round_row(A, rows, place, columns):
-    """One example's numbers at A[place], panel after panel, rounded to pairs in `rows`, if it has pairs.
-
-    What fills up the last pair is set to zero, in A, too.
-    """
-    P, K = panel_width(A), word_numbers(rows)
-    if K == 1:
-        return
-    if columns % 2 == 1:
-        A[place + columns] = 0.0
-    for n in range(place, place + columns, P):
-        store_rows(paired_columns(rows, load_tile(wide_row(A), A, n)), rows, n // K)
-
-
-@kernel
 def forward_row(zero, layer, p, parameters, weights, A, rows, a, z):
     """z_j = sum_i W_ji a_i + b_j (eq. 7) for one example and the destinations j of panel p.
 
@@ -131,21 +118,24 @@ def forward_row(zero, layer, p, parameters, weights, A, rows, a, z):
     """
     P, K = panel_width(A), word_numbers(weights)
     W = (layer.weights + p * layer.rows * P) // K
-    block = SUM_PANELS * P * K
+    block = block_numbers(weights, P)
     for first in range(0, layer.n_in, block):
-        acc = zero
-        for i in range(first // K, (min(first + block, layer.n_in) + K - 1) // K):
+        acc = begin_sums(zero, weights)
+        for i in range(first // K, (min(first + block, layer.n_in) + K - 1) // K, step_words(zero, weights)):
             acc = outer_product(acc, rows, a // K + i, 0, weights, W + i * P)
-        keep_sums(acc, layer, p, parameters, A, z, first)
+        keep_sums(rows_of(end_sums(acc), 0), layer, p, parameters, A, z, first)
 
 
 @kernel
 def forward_four(zero, layer, p, parameters, weights, A, rows, a, z):
-    """`forward_row` for panels p to p + 3: a sum waits for its last step, and the steps of the others fill the wait."""
+    """`forward_row` for panels p to p + 3: a sum waits for its last step, and the steps of the others fill the wait.
+
+    Not with matrix registers, too few of which there are.
+    """
     P, K = panel_width(A), word_numbers(weights)
     panel = layer.rows * P // K
     W = p * panel + layer.weights // K
-    block = SUM_PANELS * P * K
+    block = block_numbers(weights, P)
     for first in range(0, layer.n_in, block):
         one, two, three, four = zero, zero, zero, zero
         for i in range(first // K, (min(first + block, layer.n_in) + K - 1) // K):
@@ -190,7 +180,7 @@ def predict_row(steps, A, F):
         round_row(A, rows, a, layer.n_in)
         p = 0
         while p < layer.out_panels:
-            if layer.n_out - (p + 3) * P > V:
+            if step_words(wide_row(A), F) == 1 and layer.n_out - (p + 3) * P > V:
                 forward_four(wide_row(A), layer, p, parameters, weights, A, rows, a, z)
                 p += 4
                 continue

@@ -18,7 +18,7 @@ from fastmlp.cpu.prediction import compiled_one, compiled_prediction
 from fastmlp.cpu.supplied import compiled_map
 from fastmlp.cpu.team import WORDS, assemble, run_shares
 from fastmlp.cpu.threads import ThreadShare
-from fastmlp.cpu.vector import PAIR, TILE_ROWS, VECTOR_BYTES, panel_of
+from fastmlp.cpu.vector import BEHIND, PAIR, STEP_WORDS, TILE_ROWS, VECTOR_BYTES, panel_of
 from fastmlp.inputs import not_finite_error
 from fastmlp.streaming import Stream
 
@@ -114,6 +114,8 @@ class Room:
     """Buffers for chunks of up to `rows` examples; what a pass leaves in them must be read before the next."""
 
     def __init__(self, network: "Trainer | Kind", rows: int, allocate: Callable[[int, Any], np.ndarray] = aligned):
+        rounded = network.precision == "bf16"
+        rows = padded(rows, 2 * STEP_WORDS) if rounded else rows  # U is a sum over whole steps
         plan = _layout.layout(network.sizes, network.activation, network.output, network.dtype, rows)
         dtype, panel = network.dtype, panel_of(network.dtype)
         top = plan.layers[-1]
@@ -136,8 +138,8 @@ class Room:
         self.arrays["mask"][: top["n_out"]] = 1
         numbers = {"a": "activations", "d": "deltas"}
         operands = {f"{which}_{along}": self.arrays[numbers[which]] for which in "ad" for along in ("rows", "pairs")}
-        if network.precision == "bf16":
-            operands = {name: allocate(plan.activations // 2, PAIR) for name in operands}
+        if rounded:
+            operands = {name: allocate(plan.activations // 2 + BEHIND, PAIR) for name in operands}
             self.arrays |= operands
         self._parameters, self._allocate = plan.parameters, allocate
         if not (isinstance(network.activation, str) and isinstance(network.output, str)):
@@ -196,7 +198,7 @@ class Trainer(TrainerBase):
         }
         self.rounded = self.precision == "bf16"
         if self.rounded:  # W and its transpose as operands
-            self.model["weights"] = aligned(plan.parameters // 2, PAIR)
+            self.model["weights"] = aligned(plan.parameters // 2 + BEHIND, PAIR)
             self.model["transposed"] = aligned(plan.transposed // 2, PAIR)
         else:
             self.model["transposed"] = aligned(plan.transposed, dtype)
@@ -384,7 +386,7 @@ class Trainer(TrainerBase):
         source = Source(X, self.dtype)
         room = padded(plan.activations, 16 * panel_of(self.dtype))
         activations = aligned(room * threads, self.dtype)
-        a_rows = aligned(room * threads // 2, PAIR) if self.rounded else activations
+        a_rows = aligned(room * threads // 2 + BEHIND, PAIR) if self.rounded else activations
         not_finite = aligned(threads, np.int64)
         step = make_step(
             layers=plan.layers,

@@ -1,11 +1,12 @@
-"""SIMD vectors and the register tile as Numba values: the only file with LLVM IR.
+"""SIMD vectors and the register tile as Numba values: with amx.py the only file with LLVM IR.
 
 A *vector* holds LANES consecutive numbers of an array in one register and takes part in +, -, *, /, comparisons and
 the primitives of `fastmlp.formulas`, lane by lane. A *tile* holds a block of sums, TILE_ROWS rows of one vector
 ("narrow") or of TILE_VECTORS vectors ("wide"), in registers: `acc = outer_product(acc, ...)` in a plain loop over k
 is a matrix product at the speed of the chip's multiply-add units. Where the operands are pairs of bfloat16 numbers,
-each k of `outer_product` is two. Memory is flat: an "array" here is a pointer to numbers (numbers_at), and all indices
-are in elements of it.
+each k of `outer_product` is two; where there are matrix registers for them (AMX), they hold the sums, of a tile several
+times as tall, and each k is a step of 16 words. Memory is flat: an "array" here is a pointer to numbers (numbers_at),
+and all indices are in elements of it.
 
 Nothing here checks bounds: callers own the shapes, and every buffer is padded to whole tiles (see layout.py).
 """
@@ -30,6 +31,7 @@ from numba.extending import (
 )
 
 from fastmlp import formulas
+from fastmlp.cpu import amx
 from fastmlp.cpu.compiling import INNER, host_features
 
 
@@ -55,6 +57,15 @@ HAS_BF16 = VECTOR_BYTES == 64 and "avx512bf16" in host_features()
 
 # Two neighbours of a sum in bfloat16, in one word: the first is the low half.
 PAIR = np.dtype(np.uint32)
+
+# Whether matrix registers multiply the pairs: then a tile may have TALL_ROWS rows, sums that two rows of registers
+# hold, and sums are over whole steps of STEP_WORDS words, what fills them up being zero.
+HAS_AMX = HAS_BF16 and {"amx-tile", "amx-bf16"} <= host_features()
+TALL_ROWS, STEP_WORDS = (2 * amx.ROWS, amx.STEP) if HAS_AMX else (TILE_ROWS, 1)
+
+# Words that may be read behind operands, whatever they are: rows of a register that a tile does not have, or that fill
+# up a step of a sum, where the other factor is zero.
+BEHIND = 512 if HAS_AMX else 0
 
 
 def lanes_of(dtype) -> int:
@@ -94,6 +105,23 @@ class Tile(types.Type):
         super().__init__(name=f"tile({rows} x {vectors} {vector})")
 
 
+class MatrixTile(types.Type):
+    """The sums of a tile in matrix registers."""
+
+    def __init__(self, tile):
+        self.tile = tile
+        self.bands = -(-tile.rows // amx.ROWS)  # of registers side by side
+        super().__init__(name=f"matrix({tile})")
+
+
+class StackTile(types.Type):
+    """A tile on the stack, row by row: its address."""
+
+    def __init__(self, tile):
+        self.tile = tile
+        super().__init__(name=f"stack({tile})")
+
+
 class _BFloat16(ir.types.Type):
     """llvmlite has no name for it."""
 
@@ -125,6 +153,8 @@ def _model(typeclass, to_ir):
 _model(Vector, _vector_ir)
 _model(Mask, lambda mask: ir.VectorType(ir.IntType(1), mask.lanes))
 _model(Tile, lambda tile: ir.ArrayType(_vector_ir(tile.vector), tile.rows * tile.vectors))
+_model(MatrixTile, lambda matrix: ir.ArrayType(amx.CONTENTS, matrix.bands * matrix.tile.vectors))
+_model(StackTile, lambda stack: _vector_ir(stack.tile.vector).as_pointer())
 
 
 def _vector_type(array):
@@ -664,6 +694,13 @@ narrow_row = _empty_tile(1, 1)
 
 
 @intrinsic
+def tall_tile(context, zero, F):
+    """As `zero`, of so many rows as are multiplied best where factors are of F's kind."""
+    tall = Tile(zero.vector, TALL_ROWS, zero.vectors) if F.dtype is types.uint32 else zero
+    return tall(zero, F), lambda context, builder, signature, args: ir.Constant(context.get_value_type(tall), None)
+
+
+@intrinsic
 def tile_rows(context, acc):
     """The rows of a tile, a constant to the compiler."""
     return types.intp(acc), lambda context, builder, signature, args: context.get_constant(types.intp, acc.rows)
@@ -690,8 +727,82 @@ def _add_product(builder, vector, a, b, total):
 
 
 @intrinsic
+def begin_sums(context, zero, F):
+    """The zeros of a tile where products of factors of F's kind are added up."""
+    sums = MatrixTile(zero) if F.dtype is types.uint32 and HAS_AMX else zero
+    return sums(zero, F), lambda context, builder, signature, args: ir.Constant(context.get_value_type(sums), None)
+
+
+@intrinsic
+def end_sums(context, acc):
+    """The tile of what `begin_sums` began, for `rows_of`: matrix registers can only be read by way of memory."""
+    if isinstance(acc, Tile):
+        return acc(acc), lambda context, builder, signature, args: args[0]
+    tile = acc.tile
+
+    def generate(context, builder, signature, args):
+        rows = cgutils.alloca_once(builder, _vector_ir(tile.vector), acc.bands * amx.ROWS * tile.vectors)
+        for n in range(acc.bands * tile.vectors):
+            band, v = divmod(n, tile.vectors)
+            place = cgutils.gep_inbounds(builder, rows, band * amx.ROWS * tile.vectors + v)
+            amx.store(builder, builder.extract_value(args[0], n), place, tile.vectors * VECTOR_BYTES)
+        return rows
+
+    return StackTile(tile)(acc), generate
+
+
+@intrinsic
+def rows_of(context, acc, row):
+    """As many rows from `row` on of what `end_sums` ended as other tiles have."""
+    if isinstance(acc, Tile):
+        return acc(acc, types.intp), lambda context, builder, signature, args: args[0]
+    tile = Tile(acc.tile.vector, min(acc.tile.rows, TILE_ROWS), acc.tile.vectors)
+
+    def generate(context, builder, signature, args):
+        rows, row = args
+        first = builder.mul(row, context.get_constant(types.intp, tile.vectors))
+        result = ir.Constant(context.get_value_type(tile), ir.Undefined)
+        for place in range(tile.rows * tile.vectors):
+            vector = builder.load(builder.gep(rows, [builder.add(first, context.get_constant(types.intp, place))]))
+            result = builder.insert_value(result, vector, place)
+        return result
+
+    return tile(acc, types.intp), generate
+
+
+@intrinsic
+def step_words(context, zero, F):
+    """The words of a sum that a step of `outer_product` takes, for factors of F's kind; a constant to the compiler."""
+    count = STEP_WORDS if F.dtype is types.uint32 else 1
+    return types.intp(zero, F), lambda context, builder, signature, args: context.get_constant(types.intp, count)
+
+
+def _matrix_product(context, builder, signature, args):
+    """`outer_product` of matrix registers: B's rows are a panel's, A's lie `stride` words apart."""
+    result, A, a, stride, B, b = args
+    tile, bands = signature.return_type.tile, signature.return_type.bands
+    width = context.get_constant(types.intp, tile.vector.lanes)
+    a_bytes = builder.mul(stride, context.get_constant(types.intp, PAIR.itemsize))
+    b_bytes = context.get_constant(types.intp, VECTOR_BYTES * TILE_VECTORS)
+    b_places = [_address(context, builder, None, B, _offset(builder, b, width, v)) for v in range(tile.vectors)]
+    right = [amx.load(builder, place, b_bytes) for place in b_places]
+    for band in range(bands):
+        a_place = _address(context, builder, None, A, _offset(builder, a, stride, band * amx.ROWS))
+        left = amx.load(builder, a_place, a_bytes)
+        for v in range(tile.vectors):
+            place = band * tile.vectors + v
+            sums = amx.add_product(builder, builder.extract_value(result, place), left, right[v])
+            result = builder.insert_value(result, sums, place)
+    return result
+
+
+@intrinsic
 def outer_product(context, acc, A, a, stride, B, b):
-    """acc[i, j] + A[a + i * stride] * B[b + j]: a k of a matrix product; two of pairs."""
+    """acc[i, j] + A[a + i * stride] * B[b + j]: a k of a matrix product; two of pairs.
+
+    Matrix registers take a step of k at once, A[a + i * stride + k] * B[b + j + k * P]; they may read the rows of a
+    whole register, more than the tile has.
+    """
 
     def generate(context, builder, signature, args):
         acc_value, A_value, a_value, stride_value, B_value, b_value = args
@@ -710,6 +821,8 @@ def outer_product(context, acc, A, a, stride, B, b):
                 acc_value = builder.insert_value(acc_value, total, place)
         return acc_value
 
+    if isinstance(acc, MatrixTile):
+        generate = _matrix_product
     return acc(acc, A, types.intp, types.intp, B, types.intp), generate
 
 
@@ -826,14 +939,14 @@ def store_rows(context, acc, C, c):
 
 
 @intrinsic
-def store_transposed(context, acc, C, c):
-    """Write the tile's columns as rows: column j to C[c + j * panel], TILE_ROWS numbers each.
+def store_transposed(context, acc, C, c, stride):
+    """Write the tile's columns as rows: column j to C[c + j * stride], a number a row of the tile each.
 
     Interleaving row i with row i + rows/2, log2(rows) times, leaves the columns one behind another.
     """
 
     def generate(context, builder, signature, args):
-        tile, array, index = args
+        tile, array, index, stride = args
         count = acc.vector.lanes
         indices = ir.VectorType(ir.IntType(32), count)
         low = ir.Constant(indices, [n for j in range(count // 2) for n in (j, count + j)])
@@ -852,9 +965,9 @@ def store_transposed(context, acc, C, c):
                 chosen = builder.shuffle_vector(
                     vector, vector, ir.Constant(piece, list(range(lane, lane + piece.count)))
                 )
-                distance = (v * count + column) * _panel(acc) + part * piece.count
-                where_ = builder.add(index, context.get_constant(types.intp, distance))
+                begin = _offset(builder, index, stride, v * count + column)
+                where_ = builder.add(begin, context.get_constant(types.intp, part * piece.count))
                 _store(context, builder, C, array, where_, chosen)
         return context.get_dummy_value()
 
-    return types.void(acc, C, types.intp), generate
+    return types.void(acc, C, types.intp, types.intp), generate
