@@ -10,8 +10,8 @@ over the peak beside it: a shared machine changes its speed within minutes), and
     python benchmarks/peers.py --precision bf16
 
 does so for fastmlp in bfloat16, beside itself and everyone in float32 and PyTorch under autocast to bfloat16; the
-share is that of float32's FMA peak, of which bfloat16's is twice as much. Each kind of processor has a file of its
-own.
+share is that of float32's FMA peak; AMD's processors do twice as much in bfloat16. Each kind of processor has a file
+of its own, and so has one whose AMX may be used.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import fnmatch
 import statistics
 import sys
 
-from llvmlite.binding import get_host_cpu_name
+from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 
 from epochs import CASES, IN_BF16, PEERS
 from machine import HERE, RESULTS, ChildError, ask, cores, describe, environment, save
@@ -113,7 +113,8 @@ def parse(arguments):
     args = parser.parse_args(arguments)
     rounded = args.precision == "bf16"
     args.subject = "fastmlp-bf16" if rounded else "fastmlp"
-    args.output = args.output or RESULTS / (f"peers_bf16_{get_host_cpu_name()}.json" if rounded else "peers.json")
+    processor = get_host_cpu_name() + ("-amx" if get_host_cpu_features().get("amx-bf16") else "")
+    args.output = args.output or RESULTS / (f"peers_bf16_{processor}.json" if rounded else "peers.json")
     known = PEERS | IN_BF16 if rounded else PEERS
     args.peers = args.peers.split(",") if args.peers else [*known]
     if unknown := set(args.peers) - set(known):

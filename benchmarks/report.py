@@ -38,7 +38,10 @@ NAMES_BF16 = {
     "torch-bf16": "PyTorch, bf16",
     "torch-eager-bf16": "PyTorch, autograd, bf16",
 }
-PROCESSORS = {"znver4": "AMD Zen 4", "znver5": "AMD Zen 5"}  # by LLVM's names
+INTEL = {"sapphirerapids": "Sapphire Rapids", "emeraldrapids": "Emerald Rapids", "graniterapids": "Granite Rapids"}
+PROCESSORS = {"znver4": "AMD Zen 4", "znver5": "AMD Zen 5"}  # by peers.py's names: LLVM's, and whether there is AMX
+PROCESSORS |= {name: f"Intel {known} without AMX" for name, known in INTEL.items()}
+PROCESSORS |= {f"{name}-amx": f"Intel {known} with AMX" for name, known in INTEL.items()}
 LEVEL = 1.1  # a lead below this is called level
 
 # Benchmarks in which libraries are compared, and how a combination of the other parameters is called.
