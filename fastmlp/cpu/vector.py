@@ -293,10 +293,10 @@ _elementwise(
 )
 
 
-def _emit_round(builder, vector, x):
+def _emit_rounded_product(builder, vector, x, y):
     # adding 1.5 * 2^(digits - 1) leaves no fraction digits; LLVM may not undo it
     magic = _constant(x.type, 1.5 * 2.0 ** (23 if vector.element is types.float32 else 52))
-    return builder.fsub(builder.fadd(x, magic), magic)
+    return builder.fsub(_llvm(builder, "fmuladd", x.type, x, y, magic), magic)
 
 
 def _emit_reciprocal_estimate(builder, vector, x):
@@ -332,7 +332,7 @@ def _emit_times_power_of_two(builder, vector, x, n):
     return builder.fmul(builder.fmul(x, power), _constant(n.type, 2.0**-spare))
 
 
-_elementwise(formulas.round_to_integer, 1, _emit_round)
+_elementwise(formulas.rounded_product, 2, _emit_rounded_product)
 _elementwise(formulas.reciprocal_estimate, 1, _emit_reciprocal_estimate)
 _elementwise(formulas.times_power_of_two, 2, _emit_times_power_of_two)
 

@@ -72,7 +72,7 @@ def mathematics(real: type) -> types.SimpleNamespace:
     @device
     def times_power_of_two(x, n):
         # in two steps, since 2^n itself may be subnormal
-        first = ptx.round_to_integer(n * half)
+        first = ptx.rounded_product(n, half)
         return x * ptx.power_of_two(first) * ptx.power_of_two(n - first)
 
     names: dict[str, Any] = {
@@ -81,7 +81,7 @@ def mathematics(real: type) -> types.SimpleNamespace:
         "low_bits": low_bits,
         "times_power_of_two": times_power_of_two,
         "multiply_add": ptx.fused_multiply_add,
-        "round_to_integer": ptx.round_to_integer,
+        "rounded_product": ptx.rounded_product,
         "square_root": ptx.square_root,
         "reciprocal_estimate": ptx.reciprocal_estimate,
         "abs": abs,

@@ -63,8 +63,8 @@ if SIMULATED:
     def square_root(x):
         return x**0.5
 
-    def round_to_integer(x):
-        return type(x)(round(x))
+    def rounded_product(x, y):
+        return type(x)(round(x * y))
 
     def _memory(array):
         return array._item._ary if hasattr(array, "_item") else array
@@ -278,16 +278,31 @@ else:
 
         return types.int64(), generate
 
+    # What leaves no fraction to a number that it is added to: conversions would do, but a chip does few at a time.
+    NO_FRACTION = {types.float32: 1.5 * 2.0**23, types.float64: 1.5 * 2.0**52}
+
     @intrinsic
     def power_of_two(typing_context, n):
         """2^n for a whole real n in the range of normal numbers, made of the bits of its exponent."""
         bits, bias, fraction = (I32, 127, 23) if n == types.float32 else (I64, 1023, 52)
 
         def generate(context, builder, signature, arguments):
-            exponent = builder.add(builder.fptosi(arguments[0], bits), bits(bias))
-            return builder.bitcast(builder.shl(exponent, bits(fraction)), arguments[0].type)
+            real = arguments[0].type
+            whole = builder.bitcast(builder.fadd(arguments[0], real(NO_FRACTION[n])), bits)  # n in its low bits
+            exponent = builder.add(builder.shl(whole, bits(fraction)), bits(bias << fraction))
+            return builder.bitcast(exponent, real)
 
         return n(n), generate
+
+    @intrinsic
+    def rounded_product(typing_context, x, y):
+        """The integer nearest to x y, or almost so, as a number of x's type."""
+
+        def generate(context, builder, signature, arguments):
+            no_fraction = arguments[0].type(NO_FRACTION[x])
+            return builder.fsub(builder.fma(*arguments, no_fraction), no_fraction)
+
+        return x(x, x), generate
 
     @intrinsic
     def reciprocal_estimate(typing_context, x):
@@ -300,22 +315,16 @@ else:
 
         return x(x), generate
 
-    def _elementary(instruction):
-        """An instruction of one number; `{}` in its name stands for the type."""
+    @intrinsic
+    def square_root(typing_context, x):
+        """The square root, rounded correctly."""
+        letter, name = ("f", "f32") if x == types.float32 else ("d", "f64")
 
-        @intrinsic
-        def elementary(typing_context, x):
-            letter, name = ("f", "f32") if x == types.float32 else ("d", "f64")
+        def generate(context, builder, signature, arguments):
+            text, constraints = f"sqrt.rn.{name} $0, $1;", f"={letter},{letter}"
+            return _assembly(builder, arguments[0].type, text, constraints, arguments, side_effect=False)
 
-            def generate(context, builder, signature, arguments):
-                text = f"{instruction.format(name)} $0, $1;"
-                return _assembly(builder, arguments[0].type, text, f"={letter},{letter}", arguments, side_effect=False)
-
-            return x(x), generate
-
-        return elementary
-
-    square_root, round_to_integer = _elementary("sqrt.rn.{0}"), _elementary("cvt.rni.{0}.{0}")
+        return x(x), generate
 
     @intrinsic
     def fused_multiply_add(typing_context, x, y, z):
