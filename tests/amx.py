@@ -12,6 +12,7 @@ bytes; every thread has its own. Numbers below the smallest normal one are zero.
 import ctypes
 import json
 import os
+import re
 import signal
 import sys
 
@@ -75,7 +76,7 @@ def install():
 
     @njit
     def flushed(x):
-        return x if abs(x) >= smallest else np.float32(0)
+        return np.float32(0) if abs(x) < smallest else x  # NaN stays NaN
 
     @njit
     def multiply_add(x, y, z):
@@ -245,7 +246,8 @@ def instructions():
     from fastmlp.cpu.epoch import compiled_passes
 
     code = [compiled._library.get_asm_str() for compiled in compiled_passes(np.dtype(np.float32), "bf16")]
-    return [{name: text.count(f"\t{name}\t") for name in ("tdpbf16ps", "tileloadd", "tilestored")} for text in code]
+    names = "ldtilecfg", "tilerelease", "tilezero", "tdpbf16ps", "tilestored"
+    return [{name: len(re.findall(rf"\t{name}\b", text)) for name in names} for text in code]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 from cases import run_python
+from llvmlite.binding import get_host_cpu_name
 
+from fastmlp.cpu.compiling import host_features
 from fastmlp.cpu.vector import HAS_AMX, HAS_BF16
 
 pytestmark = pytest.mark.skipif(
@@ -35,13 +37,23 @@ def test_precision(name):
     assert re.search(r"\d+ passed", found) and int(re.search(r"'products': (\d+)", found)[1]) > 10_000
 
 
-def test_registers_hold_the_sums(tmp_path):
-    """Each product is there once, and no register is copied or spilled.
+def test_registers_are_set_up_once_a_pass(tmp_path):
+    """A pass gives the registers their shape once, which takes as long as a dozen products, and leaves them.
 
-    A tile has rows of 16 times 1 or 2, and vectors 1 or 2: for each, products as many as both together, a load for each
-    of a row or a vector, and a store for each product, when the sum is done. Eq. 7 and 9 are in one pass, eq. 10 in the
-    other.
+    A tile has 16 rows once or twice, and one vector or two: it clears and stores as many registers as both together.
+    Eq. 7 and 9 are in one pass, eq. 10 is in the other.
     """
     examples, weights = json.loads(run_python(EMULATOR, "instructions", FASTMLP_CACHE_DIR=str(tmp_path)))
-    assert weights == {"tdpbf16ps": 1 + 2 + 2 + 4, "tileloadd": 2 + 3 + 3 + 4, "tilestored": 1 + 2 + 2 + 4}
-    assert examples == {name: 2 * count for name, count in weights.items()}
+    for found, equations in ((examples, 2), (weights, 1)):
+        registers = equations * (1 + 2 + 2 + 4)
+        assert found["ldtilecfg"] == found["tilerelease"] == 1
+        assert found["tilezero"] == found["tilestored"] == registers and found["tdpbf16ps"] >= registers
+
+
+@pytest.mark.skipif(HAS_AMX, reason="this processor has AMX")
+def test_refused_registers_are_not_used():
+    """Where the system does not let a process use the registers, kernels for a processor that has them do not."""
+    code = "from fastmlp.cpu import compiling, vector; print(vector.HAS_AMX, 'amx-tile' in compiling.host_features())"
+    features = ",".join(["+" + name for name in sorted(host_features())] + ["+amx-tile", "+amx-bf16"])
+    found = run_python("-c", code, NUMBA_CPU_FEATURES=features, NUMBA_CPU_NAME=get_host_cpu_name())
+    assert found.split() == ["False", "False"]

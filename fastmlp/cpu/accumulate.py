@@ -51,14 +51,15 @@ def accumulate(steps, A, F, share, shares):
     """One pass over a share of the weights: step.phase says what it does (see sum_panel, update_panel, all_finite),
     step.bottom and step.top to which layers. F is of the operands' kind.
 
-    The tiles of each layer, in order, are dealt to the shares in equal parts by cost: the same tiles to the same
-    share in every minibatch, so that what a thread reads stays in its cache. A tile, its row of the bias and its slots
-    of work.squares and work.norms belong to one share. Every sum runs over the examples in order, so the bits do not
-    depend on the number of shares.
+    The tiles of each layer, in order, are dealt to the shares in equal parts by cost, tall tiles whole: the same to the
+    same share in every minibatch, so that what a thread reads stays in its cache. A tile, its row of the bias and its
+    slots of work.squares and work.norms belong to one share. Every sum runs over the examples in order, so the bits do
+    not depend on the number of shares.
     """
     step = record_at(steps, 0, STEP)
     P, V, operands = panel_width(A), lanes(A), open_operands(step, F, step.examples)
     wide, narrow = wide_tile(A), narrow_tile(A)
+    together = tile_rows(tall_tile(wide, F)) // tile_rows(wide)
     if step.phase == LOOK:
         step.finite = all_finite(step, A)
         return
@@ -72,8 +73,9 @@ def accumulate(steps, A, F, share, shares):
         done = 0
         for p in range(layer.out_panels):
             each = 1 if layer.n_out - p * P <= V else tile_vectors(wide)
-            first = min(max((begin - done + each - 1) // each, 0), tiles)
-            last = min(max((end - done + each - 1) // each, 0), tiles)
+            group = each * together
+            first = min(max((begin - done + group - 1) // group * together, 0), tiles)
+            last = min(max((end - done + group - 1) // group * together, 0), tiles)
             done += each * tiles
             if first == last:
                 continue
@@ -112,20 +114,17 @@ def sum_panel(zero, zero_row, layer, p, first, last, step, A, operands, share):
         if not keep:
             update_bias(layer, p, tile_vectors(zero), step, A, U, u)
     together = tile_rows(tall) // tile_rows(zero)
-    up, down = (first + together - 1) // together * together, last // together * together
-    if together == 1 or up >= down:
-        sum_tiles(zero, layer, p, first, last, step, A, operands, keep, U, u)
-    else:
-        sum_tiles(zero, layer, p, first, up, step, A, operands, keep, U, u)
-        sum_tiles(tall, layer, p, up, down, step, A, operands, keep, U, u)
-        sum_tiles(zero, layer, p, down, last, step, A, operands, keep, U, u)
+    middle = first if together == 1 else last // together * together
+    sum_tiles(tall, layer, p, first, middle, step, A, operands, keep, U, u)
+    sum_tiles(zero, layer, p, middle, last, step, A, operands, keep, U, u)
 
 
 @kernel
 def sum_tiles(zero, layer, p, first, last, step, A, operands, keep, U, u):
-    """Eq. 10 for the tiles first <= tile < last of panel p of W; and, unless U is to be kept, eq. 12.
+    """Eq. 10 for the tiles first <= tile < last of panel p of W, as many together as `zero` is tall.
 
-    As many of them together as `zero` is tall. A step of the sum over the examples is as in forward_tile.
+    Reads and writes what `sum_panel` does, with U at U[u], or, if it is kept, where its W is; without that eq. 12
+    follows. The tiles are the caller's. A step of the sum over the examples is as in forward_tile.
     """
     P, K, vectors = panel_width(A), word_numbers(operands.weights), tile_vectors(zero)
     height, words = tile_rows(wide_tile(A)), step_words(zero, operands.weights)

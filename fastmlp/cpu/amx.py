@@ -2,8 +2,10 @@
 
 A register holds ROWS rows of 64 bytes: of a left factor so many words, pairs of a sum's numbers, a row; of a right
 factor the rows of a panel of words, a vector wide; of sums so many rows of one vector. One instruction adds the product
-of two registers to a third, STEP words of the sum at once. LLVM assigns the registers and sets their shape, which is
-the same for all.
+of two registers to a third, STEP words of the sum at once.
+
+The registers are named by number, sums first, then two for either factor: they are in use for one tile at a time. A
+pass sets their shape, the same for all, once: that takes longer than a dozen products.
 """
 
 import ctypes
@@ -17,63 +19,67 @@ ROWS = 16  # of a register
 STEP = 16  # words of a sum in a product, two numbers each
 ROW_BYTES = 64
 
+LEFT, RIGHT, REGISTERS = 4, 6, 8  # the first register of either factor, behind those of sums; how many there are
+PALETTE = 1
+
 REQUIRE_STATE, TILE_DATA = 0x1023, 18  # of Linux's arch_prctl: let this process use the registers
 ARCH_PRCTL = 158  # the number of that call on x86-64
 
 
 @functools.cache
 def is_granted() -> bool:
-    """Whether the system lets this process use the registers: Linux must be asked; elsewhere nobody has tried."""
+    """Whether the system lets this process use the registers: Linux must be asked; elsewhere nobody has tried.
+
+    It is the whole process's, and its children's, for good; Linux refuses where a thread has a stack for signals that
+    is too small for the registers, and later refuses such stacks.
+    """
     if sys.platform != "linux":
         return False
     return ctypes.CDLL(None).syscall(ARCH_PRCTL, REQUIRE_STATE, TILE_DATA) == 0
 
 
-class _Register(ir.types.Type):
-    """LLVM's type of a register's contents; llvmlite has no name for it."""
-
-    def _to_string(self):
-        return "x86_amx"
-
-    def __eq__(self, other):
-        return isinstance(other, _Register)
-
-    def __hash__(self):
-        return hash(_Register)
+_LONG, _BYTE, _NOTHING = ir.IntType(64), ir.IntType(8), ir.VoidType()
 
 
-# A register's contents as a value like others, which may be kept in variables
-CONTENTS = ir.VectorType(ir.IntType(32), ROWS * ROW_BYTES // 4)
-
-_SHORT, _LONG, _BYTES = ir.IntType(16), ir.IntType(64), ir.IntType(8).as_pointer()
-_SHAPE = ir.Constant(_SHORT, ROWS), ir.Constant(_SHORT, ROW_BYTES)
+def _call(builder, name, *args):
+    signature = ir.FunctionType(_NOTHING, [arg.type for arg in args])
+    builder.call(cgutils.get_or_insert_function(builder.module, signature, f"llvm.x86.{name}"), args)
 
 
-def _call(builder, name, result, *args, attributes=()):
-    signature = ir.FunctionType(result, [arg.type for arg in args])
-    function = cgutils.get_or_insert_function(builder.module, signature, f"llvm.x86.{name}")
-    return builder.call(function, args, attrs=attributes)
+def _place(builder, pointer):
+    return builder.bitcast(pointer, _BYTE.as_pointer())
 
 
-def load(builder, place, stride):
-    """A register with the rows at `place`, a pointer, which lie `stride` bytes apart."""
-    return _call(builder, "tileloadd64.internal", _Register(), *_SHAPE, builder.bitcast(place, _BYTES), stride)
+def configure(builder):
+    """Give all registers their shape, for the calling thread."""
+    shape = bytearray(64)
+    shape[0] = PALETTE
+    for register in range(REGISTERS):
+        shape[16 + 2 * register], shape[48 + register] = ROW_BYTES, ROWS
+    constant = cgutils.global_constant(builder.module, "amx_shape", cgutils.make_bytearray(shape))
+    _call(builder, "ldtilecfg", _place(builder, constant))
 
 
-def store(builder, contents, place, stride):
-    """Write the rows of a register's contents to `place`, `stride` bytes apart."""
-    place, stride = builder.bitcast(place, _BYTES), ir.Constant(_LONG, stride)
-    register = _call(builder, "cast.vector.to.tile.v256i32", _Register(), contents)
-    _call(builder, "tilestored64.internal", ir.VoidType(), *_SHAPE, place, stride, register)
+def release(builder):
+    """Leave the registers: a thread that has them in use is slower to put aside."""
+    _call(builder, "tilerelease")
 
 
-def add_product(builder, contents, left, right):
-    """The sums in a register's contents, and the product of two registers.
+def zero(builder, register):
+    """Clear a register."""
+    _call(builder, "tilezero", _BYTE(register))
 
-    "Convergent" keeps LLVM from doing steps of a loop apart from it: registers would have to be copied, which takes
-    memory.
-    """
-    sums = _call(builder, "cast.vector.to.tile.v256i32", _Register(), contents)
-    factors = *_SHAPE, _SHAPE[1], sums, left, right
-    sums = _call(builder, "tdpbf16ps.internal", _Register(), *factors, attributes=("convergent",))
-    return _call(builder, "cast.tile.to.vector.v256i32", CONTENTS, sums)
+
+def load(builder, register, pointer, stride):
+    """The rows at a pointer, `stride` bytes apart, into a register."""
+    _call(builder, "tileloadd64", _BYTE(register), _place(builder, pointer), stride)
+
+
+def store(builder, register, pointer, stride):
+    """Write the rows of a register to a pointer, `stride` bytes apart."""
+    _call(builder, "tilestored64", _BYTE(register), _place(builder, pointer), _LONG(stride))
+
+
+def add_product(builder, sums, left, right):
+    """Add the product of two registers to a third."""
+    _call(builder, "tdpbf16ps", _BYTE(sums), _BYTE(left), _BYTE(right))

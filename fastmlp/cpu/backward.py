@@ -187,7 +187,10 @@ def backward_panel(zero, layer, activation, p, operands, A, D, S, begin, end, un
 
 @kernel
 def backward_tile(zero, layer, p, operands, D, first, r):
-    """Eq. 9's sum for the examples of a tile, from r on, and a block of the sum over j, from `first` on."""
+    """Eq. 9's sum for the examples of a tile, from r on, and a block of it, from destination j = first on.
+
+    Reads operands and, behind the first block, the sum so far; writes the sum to D. The rows are the caller's.
+    """
     P, K, transposed = panel_width(D), word_numbers(operands.transposed), operands.transposed
     W, delta = (layer.transposed + p * layer.columns * P) // K, layer.a_in + p * layer.stride + r * P
     last = min(first + block_numbers(transposed, P), layer.n_out)

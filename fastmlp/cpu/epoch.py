@@ -36,13 +36,16 @@ from fastmlp.cpu.vector import (
     broadcast,
     call_gather,
     call_pass,
+    configure_matrices,
     lane_sum,
     lanes,
     load,
     numbers_at,
     panel_width,
     record_at,
+    release_matrices,
     row_bytes,
+    tall_tile,
     tile_rows,
     wide_tile,
 )
@@ -63,7 +66,9 @@ def pass_examples(steps, A, F, share, shares):
     step = record_at(steps, 0, STEP)
     work, operands = open_work(step, A), open_operands(step, F, step.examples)
     D = work.deltas
-    height = tile_rows(wide_tile(A))
+    height, tall = tile_rows(wide_tile(A)), tile_rows(tall_tile(wide_tile(A), F))
+    if step.examples >= shares * tall:  # enough for tall tiles: a share has whole ones
+        height = tall
     tiles = (step.examples + height - 1) // height
     begin, end = tiles * share // shares * height, tiles * (share + 1) // shares * height
     if begin == end:
@@ -180,12 +185,16 @@ def weights_pass(steps, A, share, shares):
 
 def rounded_examples_pass(steps, A, share, shares):
     """`pass_examples` with pairs of bfloat16 numbers as operands."""
+    configure_matrices()
     pass_examples(steps, A, numbers_at(0, PAIR), share, shares)
+    release_matrices()
 
 
 def rounded_weights_pass(steps, A, share, shares):
     """`accumulate` with pairs of bfloat16 numbers as operands."""
+    configure_matrices()
     accumulate(steps, A, numbers_at(0, PAIR), share, shares)
+    release_matrices()
 
 
 @once

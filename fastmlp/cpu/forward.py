@@ -80,7 +80,8 @@ def forward_panel(zero, layer, activation, p, parameters, operands, A, S, begin,
 def forward_tile(zero, layer, p, parameters, operands, A, first, r):
     """Eq. 7 for the examples of a tile, from r on, and a block of the sum over i, from `first` on.
 
-    A step of the sum is a word of the operands: one source, or two; or the words that matrix registers take at once.
+    Reads parameters (b), operands and, behind the first block, z so far; writes z. The rows are the caller's. A step of
+    the sum is a word of the operands: one source, or two; or the words that matrix registers take at once.
     """
     P, K, weights = panel_width(A), word_numbers(operands.weights), operands.weights
     W, z = (layer.weights + p * layer.rows * P) // K, layer.a_out + p * layer.stride + r * P

@@ -15,11 +15,13 @@ from fastmlp.cpu.vector import (
     TILE_ROWS,
     address,
     begin_sums,
+    configure_matrices,
     end_sums,
     numbers_at,
     outer_product,
     panel_of,
     panel_width,
+    release_matrices,
     rows_of,
     step_words,
     store_tile,
@@ -58,7 +60,9 @@ def multiply_tiles(rounds, A, share, shares):
 
 def multiply_rounded_tiles(rounds, A, share, shares):
     """`multiply` with pairs of bfloat16 numbers."""
+    configure_matrices()
     multiply(rounds, A, numbers_at(address(A, 0), PAIR), share)
+    release_matrices()
 
 
 @once

@@ -18,6 +18,7 @@ from fastmlp.cpu.vector import (
     TILE_ROWS,
     begin_sums,
     call_gather,
+    configure_matrices,
     end_sums,
     lanes,
     lanes_of,
@@ -31,6 +32,7 @@ from fastmlp.cpu.vector import (
     plus_row,
     plus_tile,
     record_at,
+    release_matrices,
     row_bytes,
     rows_of,
     step_words,
@@ -199,7 +201,9 @@ def predict_one(steps, A, share, shares):
 
 def predict_rounded_one(steps, A, share, shares):
     """`predict_row` with pairs of bfloat16 numbers as operands."""
+    configure_matrices()
     predict_row(steps, A, numbers_at(0, PAIR))
+    release_matrices()
 
 
 # What predict_plain reads: addresses, and how many rows there are.
@@ -378,7 +382,9 @@ def predict_chunks(steps, rooms, share, shares):
 
 def predict_rounded_chunks(steps, rooms, share, shares):
     """`predict_share` with pairs of bfloat16 numbers as operands."""
+    configure_matrices()
     predict_share(steps, rooms, numbers_at(0, PAIR), share, shares)
+    release_matrices()
 
 
 @once

@@ -110,12 +110,16 @@ class Arena:
         return self._memory[begin : begin + need].view(dtype)
 
 
+def rows_of_room(examples: int, precision: str) -> int:
+    """The rows of a room for the chunks of so many examples: whole tiles, and whole steps of the sum that U is."""
+    return padded(min(examples, CHUNK_ROWS), max(TILE_ROWS, 2 * STEP_WORDS) if precision == "bf16" else TILE_ROWS)
+
+
 class Room:
     """Buffers for chunks of up to `rows` examples; what a pass leaves in them must be read before the next."""
 
     def __init__(self, network: "Trainer | Kind", rows: int, allocate: Callable[[int, Any], np.ndarray] = aligned):
         rounded = network.precision == "bf16"
-        rows = padded(rows, 2 * STEP_WORDS) if rounded else rows  # U is a sum over whole steps
         plan = _layout.layout(network.sizes, network.activation, network.output, network.dtype, rows)
         dtype, panel = network.dtype, panel_of(network.dtype)
         top = plan.layers[-1]
@@ -316,7 +320,7 @@ class Trainer(TrainerBase):
     # ---- running ---------------------------------------------------------------------------------------------------
 
     def _room(self, rows: int) -> Room:
-        rows = padded(min(rows, CHUNK_ROWS), TILE_ROWS)
+        rows = rows_of_room(rows, self.precision)
         if rows not in self._rooms:
             while len(self._rooms) > 3:
                 del self._rooms[next(iter(self._rooms))]
@@ -510,7 +514,7 @@ class Epochs(EpochsBase):
         looks_only = settings["rule"] in ("store", "evaluate")
         max_norm = settings.get("max_norm")
         self.whole = batch_size > CHUNK_ROWS or settings["rule"] == "store" or max_norm is not None
-        rows = padded(min(batch_size, CHUNK_ROWS), TILE_ROWS)
+        rows = rows_of_room(batch_size, trainer.precision)
         network = trainer.sizes, trainer.activation, trainer.output, trainer.dtype, trainer.precision
         self.kind = Kind(*network, rows, self.whole)
         work = (2.0 if settings["rule"] == "evaluate" else 6.0) * trainer.work

@@ -63,8 +63,8 @@ PAIR = np.dtype(np.uint32)
 HAS_AMX = HAS_BF16 and {"amx-tile", "amx-bf16"} <= host_features()
 TALL_ROWS, STEP_WORDS = (2 * amx.ROWS, amx.STEP) if HAS_AMX else (TILE_ROWS, 1)
 
-# Words that may be read behind operands, whatever they are: rows of a register that a tile does not have, or that fill
-# up a step of a sum, where the other factor is zero.
+# Words that may be read behind operands: rows of a register that a tile does not have, whose sums nobody reads; and
+# rows that fill up a step of a sum over W's, where the other factor is zero. These must be finite, and are where W is.
 BEHIND = 512 if HAS_AMX else 0
 
 
@@ -106,7 +106,7 @@ class Tile(types.Type):
 
 
 class MatrixTile(types.Type):
-    """The sums of a tile in matrix registers."""
+    """The sums of a tile in matrix registers: nothing beside them, so that there is one such tile at a time."""
 
     def __init__(self, tile):
         self.tile = tile
@@ -153,7 +153,7 @@ def _model(typeclass, to_ir):
 _model(Vector, _vector_ir)
 _model(Mask, lambda mask: ir.VectorType(ir.IntType(1), mask.lanes))
 _model(Tile, lambda tile: ir.ArrayType(_vector_ir(tile.vector), tile.rows * tile.vectors))
-_model(MatrixTile, lambda matrix: ir.ArrayType(amx.CONTENTS, matrix.bands * matrix.tile.vectors))
+_model(MatrixTile, lambda matrix: ir.IntType(8))
 _model(StackTile, lambda stack: _vector_ir(stack.tile.vector).as_pointer())
 
 
@@ -726,11 +726,35 @@ def _add_product(builder, vector, a, b, total):
     return builder.call(function, [total, builder.bitcast(a, pairs), builder.bitcast(b, pairs)])
 
 
+def _for_matrices(emit):
+    @intrinsic
+    def prepare(context):
+        def generate(context, builder, signature, args):
+            if HAS_AMX:
+                emit(builder)
+            return context.get_dummy_value()
+
+        return types.void(), generate
+
+    return prepare
+
+
+# What a pass with pairs as operands begins and ends with; nothing where there are no matrix registers.
+configure_matrices, release_matrices = _for_matrices(amx.configure), _for_matrices(amx.release)
+
+
 @intrinsic
 def begin_sums(context, zero, F):
-    """The zeros of a tile where products of factors of F's kind are added up."""
+    """The zeros of a tile where products of factors of F's kind are added up; until end_sums there is one such tile."""
     sums = MatrixTile(zero) if F.dtype is types.uint32 and HAS_AMX else zero
-    return sums(zero, F), lambda context, builder, signature, args: ir.Constant(context.get_value_type(sums), None)
+
+    def generate(context, builder, signature, args):
+        if isinstance(sums, MatrixTile):
+            for register in range(sums.bands * sums.tile.vectors):
+                amx.zero(builder, register)
+        return ir.Constant(context.get_value_type(sums), None)
+
+    return sums(zero, F), generate
 
 
 @intrinsic
@@ -745,7 +769,7 @@ def end_sums(context, acc):
         for n in range(acc.bands * tile.vectors):
             band, v = divmod(n, tile.vectors)
             place = cgutils.gep_inbounds(builder, rows, band * amx.ROWS * tile.vectors + v)
-            amx.store(builder, builder.extract_value(args[0], n), place, tile.vectors * VECTOR_BYTES)
+            amx.store(builder, n, place, tile.vectors * VECTOR_BYTES)
         return rows
 
     return StackTile(tile)(acc), generate
@@ -753,7 +777,7 @@ def end_sums(context, acc):
 
 @intrinsic
 def rows_of(context, acc, row):
-    """As many rows from `row` on of what `end_sums` ended as other tiles have."""
+    """As many rows from `row` on of what `end_sums` ended as other tiles have, which have no more: `row` is 0 then."""
     if isinstance(acc, Tile):
         return acc(acc, types.intp), lambda context, builder, signature, args: args[0]
     tile = Tile(acc.tile.vector, min(acc.tile.rows, TILE_ROWS), acc.tile.vectors)
@@ -779,21 +803,20 @@ def step_words(context, zero, F):
 
 def _matrix_product(context, builder, signature, args):
     """`outer_product` of matrix registers: B's rows are a panel's, A's lie `stride` words apart."""
-    result, A, a, stride, B, b = args
+    acc, A, a, stride, B, b = args
     tile, bands = signature.return_type.tile, signature.return_type.bands
     width = context.get_constant(types.intp, tile.vector.lanes)
     a_bytes = builder.mul(stride, context.get_constant(types.intp, PAIR.itemsize))
     b_bytes = context.get_constant(types.intp, VECTOR_BYTES * TILE_VECTORS)
-    b_places = [_address(context, builder, None, B, _offset(builder, b, width, v)) for v in range(tile.vectors)]
-    right = [amx.load(builder, place, b_bytes) for place in b_places]
+    for v in range(tile.vectors):
+        place = _address(context, builder, None, B, _offset(builder, b, width, v))
+        amx.load(builder, amx.RIGHT + v, place, b_bytes)
     for band in range(bands):
-        a_place = _address(context, builder, None, A, _offset(builder, a, stride, band * amx.ROWS))
-        left = amx.load(builder, a_place, a_bytes)
+        place = _address(context, builder, None, A, _offset(builder, a, stride, band * amx.ROWS))
+        amx.load(builder, amx.LEFT + band, place, a_bytes)
         for v in range(tile.vectors):
-            place = band * tile.vectors + v
-            sums = amx.add_product(builder, builder.extract_value(result, place), left, right[v])
-            result = builder.insert_value(result, sums, place)
-    return result
+            amx.add_product(builder, band * tile.vectors + v, amx.LEFT + band, amx.RIGHT + v)
+    return acc
 
 
 @intrinsic
