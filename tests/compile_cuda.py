@@ -1,10 +1,12 @@
 """Compile every CUDA kernel for chips without having one, and print what the compiler made of it, as JSON.
 
     python tests/compile_cuda.py 8.0 9.0 [float32 | float64 | tf32 | bf16] [epoch | stage]
+    python tests/compile_cuda.py 9.0 linked
 
 The first chip named decides which instructions the kernels have. For each chip and kernel: registers, bytes of the
 stack and of spills, static and dynamic shared memory, threads, and how often some instructions are in its PTX; of those
-that multiply on tensor cores also in the machine code, if cuobjdump is there. Run by test_cuda_compile.py, in processes
+that multiply on tensor cores also in the machine code, if cuobjdump is there. "linked" compiles some as a launch does,
+by NVIDIA's linker, which optimizes once more and takes several times as long. Run by test_cuda_compile.py, in processes
 without the simulator.
 """
 
@@ -19,7 +21,7 @@ import tempfile
 import types
 
 import numpy as np
-from numba.cuda import dispatcher
+from numba.cuda import codegen, dispatcher
 from numba.cuda import types as kinds
 from numba.cuda.compiler import _compile_pyfunc_with_fixup
 
@@ -158,6 +160,27 @@ def assembled(text, bounds, shared, capability, folder):
     }
 
 
+def linked(kernel, sig, capability, folder):
+    """Registers and stack of a kernel as a launch compiles and links it."""
+    codegen.CUDACodeLibrary._ensure_cc = lambda library, cc: cc or (*capability, "a")
+    options = {name: kernel.targetoptions[name] for name in ("lto", "opt", "launch_bounds")}
+    library = dispatcher._Kernel(kernel.py_func, sig.args, **options)._codelibrary
+    path = pathlib.Path(folder, "linked.cubin")
+    path.write_bytes(library.get_cubin().code)
+    reader = pathlib.Path(ptxas()).with_name("cuobjdump")
+    usage = subprocess.run([reader, "-res-usage", path], capture_output=True, text=True, check=True)
+    found = re.search(r"REG:(\d+) STACK:(\d+)", usage.stdout + usage.stderr)
+    return {"registers": int(found[1]), "stack": int(found[2])}
+
+
+def some_kernels():
+    """The epoch's kernel for the first and the last tile or pass of every precision."""
+    every = [kernels([real]) for real in (np.float32, np.float64)] + [tensor_kernels(p) for p in ("tf32", "bf16")]
+    for of_precision in every:
+        epochs = [kernel for kernel in of_precision if kernel[0].startswith("epoch")]
+        yield from (epochs[0], epochs[-1])
+
+
 def main():
     names = [name for name in sys.argv[1:] if name.startswith("float")]
     precisions = [name for name in sys.argv[1:] if name in ("tf32", "bf16")]
@@ -174,6 +197,10 @@ def main():
     dispatcher.get_current_device = lambda: types.SimpleNamespace(compute_capability=capabilities[0])
     assert launch.DEFAULT_SHARED_BYTES == 48 << 10
     with tempfile.TemporaryDirectory() as folder:
+        if "linked" in sys.argv:
+            (chip,) = capabilities
+            print(json.dumps({name: linked(kernel, sig, chip, folder) for name, kernel, sig, *_ in some_kernels()}))
+            return
         every = kernels([getattr(np, name) for name in names]) if names else ()
         every = itertools.chain(every, *map(tensor_kernels, precisions))
         found = {name: report(*rest, capabilities, folder) for name, *rest in every if wanted(name)}

@@ -58,6 +58,14 @@ def test_budgets(reports, chip):
             assert (kernel["dynamic_shared"] + 1024) * blocks <= 228 << 10, (name, kernel)
 
 
+def test_linked_as_for_a_launch():
+    """What NVIDIA's linker makes of kernels, which is what runs, keeps to registers as well."""
+    report = run_python(HERE / "compile_cuda.py", "9.0", "linked", timeout=900, NUMBA_ENABLE_CUDASIM="0")
+    found = json.loads(report)
+    assert len(found) == 8
+    assert all(kernel["stack"] == 0 and kernel["registers"] <= 255 for kernel in found.values()), found
+
+
 @pytest.mark.parametrize("chip", CHIPS)
 def test_instructions(reports, chip):
     """Fused multiply-adds, 16-byte loads, copies past the registers where the chip has them, one sort of atomic."""

@@ -59,7 +59,7 @@ def make_activation(real, supplied=None):
         key = (step.dropout_seed + chunk[MINIBATCH] * 0x9E3779B1 + layer * 0x85EBCA77) & MASK
         place = ((chunk[OFFSET] + row) * n_out + j) & MASK
         bits = scrambled(scrambled(np.uint64(place)) ^ np.uint64(key))
-        return bits >= np.uint64(step.threshold)
+        return np.int64(bits) >= step.threshold
 
     if supplied is None:
 

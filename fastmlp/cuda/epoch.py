@@ -53,6 +53,7 @@ class Supplied(NamedTuple):
 
 NOTHING = Supplied()
 ARRIVALS, BASE = range(2)  # counters: blocks at the barrier; the first chunk of the graph that runs
+MASK = 0xFFFFFFFF
 
 
 @device
@@ -169,7 +170,7 @@ def barrier(counters, chunk):
         chunk[BARRIERS] += 1
         awaited = chunk[BARRIERS] * cuda.gridDim.x
         arrive(counters, ARRIVALS)
-        while seen(counters, ARRIVALS) < awaited:
+        while 0 < (awaited - seen(counters, ARRIVALS)) & MASK < MASK // 2:  # the counter has 32 bits, and begins anew
             pass
         arrived(counters, ARRIVALS)
     cuda.syncthreads()

@@ -220,11 +220,10 @@ else:
     def arrive(typing_context, counters, place):
         """Add one to a counter (uint32) in global memory, behind all that this thread has seen written (release).
 
-        A kernel that calls it is launched cooperatively: all blocks of its grid run at the same time.
+        A kernel that waits for others to call it is launched cooperatively: all blocks of its grid run together.
         """
 
         def generate(context, builder, signature, arguments):
-            context.active_code_library.use_cooperative = True
             kinds = signature.args
             counter = _place(context, builder, kinds[0], arguments[0], kinds[1], arguments[1])
             text = "red.release.gpu.global.add.u32 [$0], 1;"
