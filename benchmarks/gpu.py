@@ -2,22 +2,24 @@
 
     pip install -e ".[cuda,test,bench]" "jax[cuda13]" && python benchmarks/gpu.py
 
-in this order: (a) tests/test_cuda.py and test_tensor_cores.py on the device, every kernel on ragged shapes against the
-lecture in float64; (b) the machine's ceilings: multiply-adds, products, copies, a launch, a barrier of the grid; (c)
-epochs of fastmlp, PyTorch (eager, CUDA graphs, torch.compile) and JAX (jit and scan) on the networks of epochs.py, and
-on a grid of widths and minibatches, in float32, TF32 and bfloat16 (PyTorch under autocast), each peer in a process of
-its own, by device events (JAX, which shows none, by the host's clock), medians; (d) JSON and tables under results/,
-named after the device. Without a GPU it says why and ends with status 1.
+in this order: (a) the tests that run on the device, every kernel on ragged shapes against the lecture in float64; (b)
+the machine's ceilings: multiply-adds, products, copies, a launch, a barrier of the grid; (c) epochs of fastmlp,
+PyTorch (eager, CUDA graphs, torch.compile) and JAX (jit and scan) on the networks of epochs.py, and on a grid of
+widths and minibatches, in float32, TF32 and bfloat16 (PyTorch under autocast), each peer in a process of its own, by
+device events (JAX, which shows none, by the host's clock), medians; (d) JSON and tables under results/, named after
+the device. Without a GPU it says why and ends with status 1.
 
 A step's time is the difference between trainings of two lengths: a call of fastmlp's train copies the data to the
 device, which the peers have done before. A child process that runs out of memory or time costs its figures, not the
-others'; parts that are not run keep what the file had. All of it takes hours at the worst. Where a GPU is there for
-half an hour, run the parts by themselves: `--only check --limit 600`, `--only ceilings`, then one precision at a time
-by `--only peers --limit 150` with `--precisions bf16 --cases "[mf]*"` or `--precisions tf32 --cases "width-1024-*"`.
+others'; all is saved as it comes, and parts that are not run keep what the file had. All of it takes hours at the
+worst. Where a GPU is there for minutes, run the parts by themselves, without installing anything if its packages are
+there: `--only check --limit 240`, `--only ceilings`, then what matters most, one precision at a time, with
+`--only peers --limit 100 --precisions bf16 --cases "fused*,mnist-784-128-10-b64,width-1024-b16384"` and `--peers`.
 """
 
 import argparse
 import fnmatch
+import importlib.util
 import json
 import os
 import signal
@@ -31,12 +33,14 @@ import numpy as np
 from epochs import CASES, ON_GPU, Case
 from machine import HERE, RESULTS, ROOT, describe, save
 
+sys.path.insert(0, str(ROOT))  # fastmlp need not be installed
+
 WIDTHS, BATCHES = (64, 256, 1024, 4096), (64, 1024, 16384, 65536)
 STEPS = 8  # of an epoch of the grid's networks
 MOST_FLOPS = 2e13  # of such an epoch
 
 PRECISIONS = ("float32", "tf32", "bf16")
-TESTS = ("tests/test_cuda.py", "tests/test_tensor_cores.py")
+TESTS = ("test_cuda", "test_tensor_cores", "test_fused")
 
 GRID = {
     f"width-{width}-b{batch}": Case((width,) * 4 + (10,), batch, STEPS * batch, "lecture")
@@ -72,7 +76,10 @@ def events(run, repeats=20):
 
 
 def ceilings():
-    """What the device can do at most, each figure by the plainest kernel that reaches it."""
+    """What the device can do at most, figure after figure, each by the plainest kernel that reaches it.
+
+    The barrier comes last: a fault in it could hang the device.
+    """
     from numba import cuda, float32
 
     from fastmlp.cuda.epoch import barrier
@@ -113,27 +120,28 @@ def ceilings():
 
     out = cuda.device_array(blocks * threads, np.float32)
     seconds = events(lambda: multiply_add[blocks, threads](out, np.float32(0.5)))
-    found = {"fma_tflops": 2 * chains * rounds * blocks * threads / seconds / 1e12}
+    yield {"fma_tflops": 2 * chains * rounds * blocks * threads / seconds / 1e12}
     numbers = 1 << 28
     source, target = (cuda.device_array(numbers, np.float32) for _ in range(2))
-    found["copy_gb_s"] = 8 * numbers / events(lambda: copy[blocks * 8, threads](source, target)) / 1e9
+    yield {"copy_gb_s": 8 * numbers / events(lambda: copy[blocks * 8, threads](source, target)) / 1e9}
     many = 200
-    found["launch_us"] = events(lambda: [nothing[1, 32](out) for _ in range(many)]) / many * 1e6
+    yield {"launch_us": events(lambda: [nothing[1, 32](out) for _ in range(many)]) / many * 1e6}
+    try:
+        yield from products()
+    except Exception as error:  # PyTorch is absent, or is a build for CPUs
+        print(f"no products: {error}", file=sys.stderr)
     counters = cuda.to_device(np.zeros(2, np.uint32))
 
     def wait(times):
         counters.copy_to_device(np.zeros(2, np.uint32))
         barriers[device.MULTIPROCESSOR_COUNT, threads](counters, times)
 
-    found["grid_barrier_us"] = (events(lambda: wait(1010)) - events(lambda: wait(10))) / 1000 * 1e6
-    return found
+    yield {"grid_barrier_us": (events(lambda: wait(1010)) - events(lambda: wait(10))) / 1000 * 1e6}
 
 
 def products():
     """TFLOP/s of the vendor's products of the grid's widths, and of 4096, in each precision, one after the other."""
     import torch
-
-    found = {}
 
     def rate(m, n, k, dtype):
         A, B, C = (torch.randn(shape, device="cuda", dtype=dtype) for shape in ((m, k), (k, n), (m, n)))
@@ -158,11 +166,9 @@ def products():
     for precision in PRECISIONS:
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        found[f"gemm_{precision}_tflops"] = rate(4096, 4096, 4096, dtype)
-        found[f"gemm_{precision}_of"] = {
-            f"width-{width}-b{batch}": rate(batch, width, width, dtype) for width in WIDTHS for batch in BATCHES
-        }
-    return found
+        yield {f"gemm_{precision}_tflops": rate(4096, 4096, 4096, dtype)}
+        every = {f"width-{width}-b{batch}": rate(batch, width, width, dtype) for width in WIDTHS for batch in BATCHES}
+        yield {f"gemm_{precision}_of": every}
 
 
 # ---- epochs --------------------------------------------------------------------------------------------------------
@@ -218,11 +224,8 @@ def child(arguments):
     """Measure in this process and print one JSON line for each figure as it comes."""
     kind, *rest = arguments
     if kind == "ceilings":
-        print(json.dumps(ceilings()), flush=True)
-        try:
-            print(json.dumps(products()), flush=True)
-        except Exception as error:  # PyTorch is absent, or is a build for CPUs
-            print(f"no products: {error}", file=sys.stderr)
+        for figure in ceilings():
+            print(json.dumps(figure), flush=True)
         return
     peer, precision, samples, *names = rest
     for name in names:
@@ -232,47 +235,66 @@ def child(arguments):
             print(json.dumps([name, f"{type(error).__name__}: {error}"[:300]]), flush=True)
 
 
-def ask(arguments, limit):
+def environment():
+    """Of a child: fastmlp is found, and is not simulated."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    inherited = {name: value for name, value in os.environ.items() if name != "NUMBA_ENABLE_CUDASIM"}
+    return inherited | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def run(command, log, limit, **more):
+    """Run a command with its output to the file `log`; returns what went wrong, if anything did."""
+    with open(log, "w") as out:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment() | more, stdout=out, stderr=subprocess.STDOUT, process_group=0
+        )
+        try:
+            status = process.wait(timeout=max(0, limit))
+        except BaseException as stopped:
+            os.killpg(process.pid, signal.SIGKILL)  # compilers that it has started, too
+            process.wait()
+            if not isinstance(stopped, subprocess.TimeoutExpired):
+                raise
+            return f"took longer than {limit:.4g} s"
+    return "" if status == 0 else f"status {status}"
+
+
+def ask(arguments, limit, output):
     """The JSON lines that a child prints within a time limit, and how it ended where that was not well."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
     command = [sys.executable, str(HERE / "gpu.py"), "--child", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
-    try:
-        out, errors = process.communicate(timeout=limit)
-        problem = "" if process.returncode == 0 else errors[-2000:]
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # compilers that it has started, too
-        out, _ = process.communicate()
-        problem = f"took longer than {limit} s"
+    log = os.path.join(output, "gpu-child.log")
+    problem = run(command, log, limit)
+    with open(log) as file:
+        text = file.read()
     lines = []
-    for line in out.splitlines():
+    for line in text.splitlines():
         try:
             lines.append(json.loads(line))
         except ValueError:  # a compiler's, say
             continue
-    return lines, problem
+    return lines, f"{problem}: {text[-2000:]}" if problem else ""
 
 
 # ---- the report ----------------------------------------------------------------------------------------------------
 
 
-def check(limit):
-    """Run the device's tests, each file within the limit; returns their last lines and whether all passed."""
-    environment, found = os.environ | {"FASTMLP_TEST_GPU": "1"}, {"passed": True, "summary": "", "output": ""}
-    for tests in TESTS:
-        command = [sys.executable, "-m", "pytest", "-q", "--maxfail=20", tests]
-        try:
-            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit)
-        except subprocess.TimeoutExpired as late:
-            passed, summary = False, f"took longer than {limit} s"
-            found["output"] += (late.stdout or b"")[-3000:].decode(errors="replace")
-        else:
-            print(done.stdout[-3000:], done.stderr[-2000:], sep="\n")
-            passed, summary = done.returncode == 0, (done.stdout.strip().splitlines() or ["no output"])[-1]
-        found["passed"] &= passed
-        found["summary"] += f"{'; ' if found['summary'] else ''}{tests}: {summary}"
-    return found
+def check(limit, output):
+    """Run the device's tests, all within the limit, each file's output to a log; yields what is known after each."""
+    end, found = time.monotonic() + limit, {"passed": True, "summary": ""}
+    side_by_side = ["-n", "4"] if importlib.util.find_spec("xdist") else []
+    for number, name in enumerate(TESTS):
+        share = (end - time.monotonic()) / (len(TESTS) - number)
+        log = os.path.join(output, f"gpu-{name}.log")
+        command = [sys.executable, "-m", "pytest", "-v", "--tb=short", "--maxfail=20", *side_by_side]
+        command += [f"tests/{name}.py"]
+        problem = run(command, log, share, FASTMLP_TEST_GPU="1")
+        with open(log) as file:
+            text = file.read()
+        print(text[-3000:], flush=True)
+        last = (text.strip().splitlines() or ["no output"])[-1]
+        found["passed"] &= not problem
+        found["summary"] += f"{'; ' if found['summary'] else ''}{name}: {problem and problem + ', '}{last}"
+        yield found
 
 
 def medians_of(result, precision, name):
@@ -323,7 +345,7 @@ def targets(result):
 def parse(arguments):
     parser = argparse.ArgumentParser(description="Check and time the CUDA backend on this machine's GPU.")
     parser.add_argument("--only", default="check,ceilings,peers", help="parts to run (default: %(default)s)")
-    parser.add_argument("--cases", default="*", metavar="GLOB", help="networks to time (default: all)")
+    parser.add_argument("--cases", default="*", metavar="GLOBS", help="networks, comma-separated (default: all)")
     parser.add_argument("--peers", default=",".join(ON_GPU), help="comma-separated (default: %(default)s)")
     parser.add_argument("--precisions", default=",".join(PRECISIONS), help="comma-separated (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=5, help="times taken of each (default: %(default)s)")
@@ -334,7 +356,7 @@ def parse(arguments):
     known = {"check", "ceilings", "peers"}, {*ON_GPU}, {*PRECISIONS}
     if unknown := set().union(*({*a} - k for a, k in zip((args.only, args.peers, args.precisions), known))):
         parser.error(f"{', '.join(sorted(unknown))} unknown")
-    args.cases = fnmatch.filter(EVERY, args.cases)
+    args.cases = list(dict.fromkeys(name for glob in args.cases.split(",") for name in fnmatch.filter(EVERY, glob)))
     return args
 
 
@@ -353,20 +375,23 @@ def main(arguments):
         with open(path) as file:
             result = json.load(file)
     result |= describe() | {"device": found.name, "capability": found.capability, "driver": found.driver_version}
-    if "check" in args.only:
-        result["check"] = check(args.limit)
+    for known in check(args.limit, args.output) if "check" in args.only else ():
+        result["check"] = known
         save(result, path)
     if "ceilings" in args.only:
-        lines, trouble = ask(["ceilings"], args.limit)
-        result["ceilings"] = {name: value for line in lines for name, value in line.items()} | {"trouble": trouble}
+        lines, trouble = ask(["ceilings"], args.limit, args.output)
+        dictionaries = [line for line in lines if isinstance(line, dict)]
+        result["ceilings"] = {name: value for line in dictionaries for name, value in line.items()}
+        result["ceilings"]["trouble"] = trouble
         print(json.dumps(result["ceilings"], indent=1))
         save(result, path)
     result.setdefault("peers", {})
     turns = [(precision, peer) for precision in args.precisions for peer in args.peers]
     for precision, peer in turns if "peers" in args.only else ():
         figures = result["peers"].setdefault(precision, {}).setdefault(peer, {})
-        lines, trouble = ask(["epochs", peer, precision, args.samples, *args.cases], args.limit)
-        figures |= dict(lines) | {"trouble": trouble}
+        lines, trouble = ask(["epochs", peer, precision, args.samples, *args.cases], args.limit, args.output)
+        figures |= {line[0]: line[1] for line in lines if isinstance(line, list) and len(line) == 2}
+        figures["trouble"] = trouble
         if trouble:
             print(f"{peer}, {precision}: {trouble}")
         save(result, path)

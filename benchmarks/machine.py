@@ -45,7 +45,11 @@ def cpu_model():
 def describe():
     """Machine, versions and date of a run, as a dict for its JSON file."""
     source = (ROOT / "fastmlp" / "__init__.py").read_text()
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    try:
+        git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+        commit = git.stdout.strip()
+    except OSError:  # there is no git
+        commit = ""
     versions = {"python": platform.python_version(), "fastmlp": re.search(r'__version__ = "(.+?)"', source)[1]}
     for package in PACKAGES:
         try:
@@ -58,7 +62,7 @@ def describe():
         "cpu": cpu_model(),
         "cores": cores(),
         "versions": versions,
-        "commit": git.stdout.strip() or None,
+        "commit": commit or None,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

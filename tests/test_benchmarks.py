@@ -81,7 +81,7 @@ def test_gpu_without_a_gpu():
     assert done.returncode == 1 and done.stderr.startswith("gpu.py: "), done.stderr
 
 
-def test_gpu_table(epochs, monkeypatch):
+def test_gpu_table(epochs, tmp_path):
     """The table takes medians, names the lead over the best peer, and leaves gaps for what failed; children end."""
     gpu = importlib.import_module("gpu")
     name = "mnist-784-128-10-b64"
@@ -89,10 +89,10 @@ def test_gpu_table(epochs, monkeypatch):
     peers = {"tf32": {peer: {name: found} for peer, found in times.items()}}
     header, _, row = gpu.table({"peers": peers}, "tf32")
     assert "jax-cuda" in header and row.split(" | ")[1:5] == ["2", "7", "-", "3.50x"]
-    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "0")
-    lines, problem = gpu.ask(["epochs", "fastmlp-cuda", "bf16", 1, name], 100)
+    lines, problem = gpu.ask(["epochs", "fastmlp-cuda", "bf16", 1, name], 100, tmp_path)
     assert problem == "" and lines[0][0] == name and (isinstance(lines[0][1], list) or "AbsentError" in lines[0][1])
-    assert gpu.ask(["epochs", "fastmlp-cuda", "bf16", 1, name], 0.01) == ([], "took longer than 0.01 s")
+    late = gpu.ask(["epochs", "fastmlp-cuda", "bf16", 1, name], 0.01, tmp_path)
+    assert late == ([], "took longer than 0.01 s: ")
 
 
 def test_gpu_targets(epochs):

@@ -24,8 +24,10 @@ WINDOW_BYTES = 1 << 28  # of a window, in pinned memory, at the most
 def free_bytes() -> int:
     """Free memory of the device."""
     context = cuda.current_context()
-    if not SIMULATED:
-        context.deallocations.clear()  # what is to be freed counts as free
+    for holder in (context, getattr(context, "memory_manager", None)):  # what is to be freed counts as free
+        pending = getattr(holder, "deallocations", None)
+        if pending is not None:
+            pending.clear()
     return int(min(context.get_memory_info()[0], 1 << 62))
 
 
@@ -48,6 +50,18 @@ def zeros(size: int, kind: Any) -> Any:
     array = empty(size, kind)
     cuda.cudadrv.driver.device_memset(array, 0, size * np.dtype(kind).itemsize)
     return array
+
+
+def copy(array: Any, values: np.ndarray, stream: Any) -> None:
+    """Copy values, as many as the array has and of its dtype, to the device; they are not to change before it is done.
+
+    CUDA Python's own way makes new arrays for each copy, which takes longer than a training of a small network.
+    """
+    assert values.nbytes == array.nbytes and values.flags.c_contiguous
+    if SIMULATED:
+        array.copy_to_device(values, stream=stream)
+    else:
+        cuda.cudadrv.driver.host_to_device(array, values, values.nbytes, stream=stream)
 
 
 class Columns(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 from numba import cuda
 
 from fastmlp.cuda.compiling import configured
-from fastmlp.cuda.data import Arrays, zeros
+from fastmlp.cuda.data import Arrays, copy, zeros
 from fastmlp.cuda.epoch import NOTHING, Supplied, advance, make_epoch, make_stage
 from fastmlp.cuda.graph import Graph
 from fastmlp.cuda.layout import Machine, Plan, shared_bytes, tables
@@ -103,7 +103,7 @@ class Launch:
             self.step[0][name] = place
         self._copied = self._tables(), np.array([0, first], np.uint32)  # not freed before the copies are made
         for array, values in zip((self.tables, self.counters), self._copied):
-            array.copy_to_device(values, stream=self.stream)
+            copy(array, values, self.stream)
         if self.mode in (ALONE, COOPERATIVE):
             arguments = self._arguments(arrays)
             if self._kernel is None:

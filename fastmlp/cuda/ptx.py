@@ -121,6 +121,9 @@ if SIMULATED:
     load_matrices, load_matrices_transposed = _rows_of_warp(False), _rows_of_warp(True)
 
 else:
+    if not hasattr(np, "row_stack"):  # NumPy from 2.5 on; numba-cuda up to 0.30 asks for it when it compiles
+        np.row_stack = np.vstack
+
     from llvmlite import ir
     from numba.cuda import cgutils, types
     from numba.cuda.core import targetconfig

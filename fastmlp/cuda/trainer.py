@@ -333,7 +333,7 @@ class Epochs(EpochsBase):
         beta_1, beta_2 = (self._settings.get(name) or 0.0 for name in ("beta_1", "beta_2"))
         rates[:, 1] = learning_rate * np.sqrt(1.0 - beta_2**number) / (1.0 - beta_1**number)
         self._copied = sums  # not freed before the copy is made
-        self.launch.sums.copy_to_device(sums, stream=self.launch.stream)
+        _data.copy(self.launch.sums, sums, self.launch.stream)
         self.done, self._sums = 0, None
 
     def _scales(self) -> np.ndarray:
