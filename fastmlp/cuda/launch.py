@@ -156,6 +156,7 @@ class Launch:
         if SIMULATED or self.plan.resident:
             return kernel, 1
         compiled = next(iter(kernel.overloads.values()))
+        assert hasattr(compiled, "cooperative")  # CUDA Python's launch asks it
         compiled.cooperative = True  # its barrier is its own: it needs nothing of the library for cooperative kernels
         most = compiled.max_cooperative_grid_blocks(self.plan.shape.threads, self.shared_bytes)
         return kernel, min(self.plan.tasks, most)
