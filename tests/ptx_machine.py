@@ -158,10 +158,11 @@ class Kernel:
         for prefix, (kind, count) in self.registers.items():
             for n in range(count):
                 self._numbers[f"{prefix}{n}"] = len(self._numbers), kind
+        self.files = dict(re.findall(r"\.file\s+(\d+)\s+\"(.*?)\"", text))
         self._assemble(body[body.index("{") + 1 :])
 
     def _assemble(self, body):
-        steps, parts = [], self.parts
+        steps, parts, line_of_source = [], self.parts, None
 
         def end(*how):
             parts.append((tuple(steps), how))
@@ -175,6 +176,8 @@ class Kernel:
                     end("go on")
                 self.labels[label[1]] = len(parts)
                 continue
+            if line.startswith(".loc"):
+                line_of_source = tuple(map(int, line.split(",")[0].split()[1:3]))
             if not line or line[0] == ".":
                 continue
             found = re.match(r"(?:@(!?)(%\w+)\s+)?([a-z][\w.:]*)\s*(.*?);$", line)
@@ -194,7 +197,7 @@ class Kernel:
                     step = self.step(operation.split("."), split(operands))
                 except (KeyError, TypeError, ValueError, AttributeError) as error:
                     raise Fault(f"not carried out: {line}") from error
-                steps.append((operation, step, condition))
+                steps.append((operation, step, condition, line_of_source))
                 if operation.startswith(("ld.relaxed", "ld.acquire", "ld.volatile")):
                     end("poll")
         end("return", None)
@@ -639,8 +642,8 @@ class Block:
                 if mask.all():
                     mask = places = None
             steps, how = parts[at]
-            for operation, step, condition in steps:
-                self.carry_out(operation, step, condition, mask)
+            for operation, step, condition, line in steps:
+                self.carry_out(operation, step, condition, line, mask)
             after = at + 1
             if how[0] == "poll":
                 yield
@@ -670,7 +673,7 @@ class Block:
             else:
                 at = after
 
-    def carry_out(self, operation, step, condition, mask):
+    def carry_out(self, operation, step, condition, line, mask):
         """One instruction."""
         if condition is not None:
             goes = np.broadcast_to(condition[0](self), self.threads) ^ condition[1]
