@@ -39,7 +39,7 @@ from fastmlp.cuda.layout import (
     blocks_each,
     ring_size,
 )
-from fastmlp.cuda.ptx import arrive, arrived, quotient, records, seen, thread
+from fastmlp.cuda.ptx import arrive, arrived, flat, quotient, records, seen, thread
 from fastmlp.cuda.work import BARRIERS, EXAMPLES, IN_MINIBATCH, MINIBATCH, NUMBER, OFFSET, PARITY, Work
 
 
@@ -228,7 +228,10 @@ def make_epoch(real: type, shape: AnyShape, resident: bool, supplied: Supplied =
                 own_model[n] = model[n]
             for n in range(thread(), room.size, threads):
                 own_room[n] = zero
-        work = Work(step, layers, own_model, own_room, ring, partial, data, byte_data, integers, weights, sums)
+        work = Work(
+            step, layers, flat(own_model), flat(own_room), flat(ring), flat(partial), flat(data), flat(byte_data),
+            flat(integers), flat(weights), flat(sums),
+        )  # fmt: skip
         if thread() == 0:
             chunk[BARRIERS] = 0
         cuda.syncthreads()
@@ -262,7 +265,10 @@ def make_stage(real: type, shape: AnyShape, supplied: Supplied = NOTHING):
     @kernel(shape.threads, blocks_of(real, shape, False))
     def one_stage(s, number, tables, model, room, data, byte_data, integers, weights, sums, counters):
         steps, stages, operations, layers, chunk, ring, partial = open_tables(tables)
-        work = Work(steps[1], layers, model, room, ring, partial, data, byte_data, integers, weights, sums)
+        work = Work(
+            steps[1], layers, flat(model), flat(room), flat(ring), flat(partial), flat(data), flat(byte_data),
+            flat(integers), flat(weights), flat(sums),
+        )  # fmt: skip
         run_task(work, chunk, operations, stages[s], cuda.blockIdx.x, counters[BASE] + number)
 
     return one_stage

@@ -5,6 +5,8 @@ Vectors are 16 bytes: 4 float32 or 2 float64, at places that are multiples of th
 do together (see warp.py). Those intrinsics are *convergent*: the compiler moves none to where not all threads come.
 """
 
+import operator
+
 import numpy as np
 from numba import cuda
 from numba.cuda.core import config
@@ -46,6 +48,9 @@ if SIMULATED:
 
     def records(array):
         return array.view(np.recarray)
+
+    def flat(array):
+        return array
 
     @cuda.jit(device=True)
     def thread():
@@ -127,14 +132,70 @@ else:
     from llvmlite import ir
     from numba.cuda import cgutils, types
     from numba.cuda.core import targetconfig
-    from numba.cuda.extending import intrinsic
+    from numba.cuda.extending import intrinsic, lower_builtin, models, register_model
+    from numba.cuda.typing import signature
+    from numba.cuda.typing.templates import AbstractTemplate, infer_global
 
     I16, I32, I64, F32, F64 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
 
+    class Flat(types.Type):
+        """What `flat` makes of an array of some dtype."""
+
+        def __init__(self, dtype):
+            self.dtype = dtype
+            super().__init__(f"flat({dtype})")
+
+    @register_model(Flat)
+    class FlatModel(models.PrimitiveModel):
+        """A pointer to the first number."""
+
+        def __init__(self, manager, flat_type):
+            number = manager.lookup(flat_type.dtype).get_data_type()
+            super().__init__(manager, flat_type, number.as_pointer())
+
+    @intrinsic
+    def flat(typing_context, array):
+        """An array of one dimension whose indices are not negative.
+
+        Of all others CUDA Python asks each time whether an index counts from the end: four instructions of 64 bits.
+        """
+
+        def generate(context, builder, signature, arguments):
+            return context.make_array(array)(context, builder, arguments[0]).data
+
+        return Flat(array.dtype)(array), generate
+
+    @infer_global(operator.getitem)
+    class _TypeOfNumber(AbstractTemplate):
+        def generic(self, arguments, names):
+            array, index = arguments
+            if isinstance(array, Flat) and isinstance(index, types.Integer):
+                return signature(array.dtype, array, types.intp)
+
+    @infer_global(operator.setitem)
+    class _TypeOfAssignment(AbstractTemplate):
+        def generic(self, arguments, names):
+            array, index, _ = arguments
+            if isinstance(array, Flat) and isinstance(index, types.Integer):
+                return signature(types.none, array, types.intp, array.dtype)
+
+    @lower_builtin(operator.getitem, Flat, types.Integer)
+    def _get(context, builder, signature, arguments):
+        array, index = arguments
+        return builder.load(builder.gep(array, [index], inbounds=True))
+
+    @lower_builtin(operator.setitem, Flat, types.Integer, types.Any)
+    def _set(context, builder, signature, arguments):
+        array, index, number = arguments
+        builder.store(number, builder.gep(array, [index], inbounds=True))
+        return context.get_dummy_value()
+
     def _place(context, builder, array_type, array, index_type, index):
         """The address of array[index]; the index is not negative."""
-        made = context.make_array(array_type)(context, builder, array)
         index = context.cast(builder, index, index_type, types.intp)
+        if isinstance(array_type, Flat):
+            return builder.gep(array, [index], inbounds=True)
+        made = context.make_array(array_type)(context, builder, array)
         return cgutils.get_item_pointer(context, builder, array_type, made, [index], wraparound=False)
 
     def _load(builder, place, lanes):
