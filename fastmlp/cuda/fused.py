@@ -66,7 +66,8 @@ class Places:
     def __init__(self, shape: PassShape):
         self.W = 2 * shape.threads  # behind the room of block_sum
         self.W_size = shape.width * shape.line
-        self.matrices = self.W + 2 * self.W_size  # X, a of each hidden layer, delta, each f'
+        self.b = self.W + 2 * self.W_size
+        self.matrices = self.b + 2 * shape.width  # X, a of each hidden layer, delta, each f'
         self.size = shape.rows * shape.line
         self.slopes_size = shape.rows * shape.width // 2
 
@@ -76,13 +77,6 @@ def add(sums, n, a, b, h):
     """Add the product of fragments a and b, b for the h-th of two products, to the sums n ... n + 3."""
     found = mma_bf16(a, (b[2 * h], b[2 * h + 1]), (sums[n], sums[n + 1], sums[n + 2], sums[n + 3]))
     sums[n], sums[n + 1], sums[n + 2], sums[n + 3] = found[0], found[1], found[2], found[3]
-
-
-@device
-def bias(work, biases, n_out, j):
-    """b_j, or zero behind the last; loaded in any case, so that no load waits for a branch."""
-    b_j = work.model[biases + min(j, n_out - 1)]
-    return b_j if j < n_out else ZERO
 
 
 def make_multiply(shape: PassShape, transposed: bool) -> Any:
@@ -130,36 +124,43 @@ def make_load_rows(shape: PassShape) -> Any:
 
 
 def make_bring(shape: PassShape) -> Any:
-    """(bring_weights, bring_inputs): begin to copy a W, or X of some examples, with zeros where there is nothing."""
+    """(bring_weights, bring_inputs): begin to copy W and b, or X of some examples, and zeros where there is nothing."""
     width, rows, line, threads = shape.width, shape.rows, shape.line, shape.threads
     vectors = width // 2 // VECTOR_WORDS  # of a row
     lines = threads // vectors
     places = Places(shape)
+    places_W, W_size, places_b, matrices = places.W, places.W_size, places.b, places.matrices
 
     @device
     def bring_weights(work, s):
-        """W for the s-th product of a pass: up through the layers, then down to the second one."""
+        """W for the s-th product of a pass: up through the layers, with b, then down to the second one."""
         n_layers = work.step.n_layers
         if s < 2 * n_layers - 1:
             layer = work.layers[s if s < n_layers else 2 * n_layers - 1 - s]
-            place = places_W + s % 2 * W_size
             row, at = thread() // vectors, thread() % vectors * VECTOR_WORDS
-            for i in range(row, width, lines):
-                wanted = i < layer.n_in and at < layer.out_words
-                source = layer.weights_read + i * layer.out_words + at
-                copy_async(work.ring, place + i * line + at, work.model, source, wanted)
+            n_in, out_words = layer.n_in, layer.out_words
+            target, source = places_W + s % 2 * W_size + row * line + at, layer.weights_read + row * out_words + at
+            if lines <= width or row < width:
+                for n in range(0, width, lines):
+                    wanted = row + n < n_in and at < out_words
+                    copy_async(work.ring, target + n * line, work.model, source + n * out_words, wanted)
+            j = thread() * VECTOR_WORDS
+            if s < n_layers and j < width:
+                target = places_b + s % 2 * width + j
+                copy_async(work.ring, target, work.model, layer.biases + j, j < layer.out_stride)
         commit_copies()
 
     @device
     def bring_inputs(work, chunk, r0):
         layer = work.layers[0]
-        below = layer.a_in_read + chunk[PARITY] * work.step.bottom_size + r0 * layer.in_words
         row, at = thread() // vectors, thread() % vectors * VECTOR_WORDS
-        for r in range(row, rows, lines):
-            wanted = r0 + r < chunk[EXAMPLES] and at < layer.in_words
-            copy_async(work.ring, matrices + r * line + at, work.room, below + r * layer.in_words + at, wanted)
+        in_words, there = layer.in_words, chunk[EXAMPLES] - r0 - row
+        source = layer.a_in_read + chunk[PARITY] * work.step.bottom_size + (r0 + row) * in_words + at
+        target = matrices + row * line + at
+        for n in range(0, rows, lines):
+            wanted = n < there and at < in_words
+            copy_async(work.ring, target + n * line, work.room, source + n * in_words, wanted)
 
-    places_W, W_size, matrices = places.W, places.W_size, places.matrices
     return bring_weights, bring_inputs
 
 
@@ -167,60 +168,63 @@ def make_forward(shape: PassShape, supplied: Any) -> Any:
     """forward(work, chunk, l, r0): a and f' of a hidden layer (eq. 7)."""
     width, line, threads, n_words = shape.width, shape.line, shape.threads, shape.width // 4
     places = Places(shape)
-    places_W, W_size, matrices, size, slopes_size = (
-        places.W, places.W_size, places.matrices, places.size, places.slopes_size
+    places_W, W_size, places_b, matrices, size, slopes_size = (
+        places.W, places.W_size, places.b, places.matrices, places.size, places.slopes_size
     )  # fmt: skip
     multiply, load_rows = make_multiply(shape, False), make_load_rows(shape)
     activate, slope, _, _, kept = make_activation(np.float32, supplied)
 
     @device
-    def unit(work, chunk, l, activation, scale, there, r, j, z_j):
-        """(a_j, f'(z_j)) of an example, both as dropout leaves them: some zero, the others times `scale`."""
-        if not there:
-            return ZERO, ZERO
+    def unit(activation, there, z_j):
+        """(a_j, f'(z_j)) of an example, zeros if it is not there; worked out in any case, so that no thread waits."""
         a_j = activate(activation, z_j)
         slope_j = slope(activation, z_j, a_j)
-        if work.step.threshold > 0:
-            share = scale if kept(work.step, chunk, l, work.layers[l].n_out, r, j) else ZERO
-            a_j, slope_j = a_j * share, slope_j * share
-        return a_j, slope_j
+        return a_j if there else ZERO, slope_j if there else ZERO
 
     @device
     def forward(work, chunk, l, r0):
         """z_j = sum_i W_ji a_i + b_j, a_j = f(z_j), f'(z_j) for the examples r0 ... r0 + rows - 1, a warp 16 of them.
 
-        Reads a (rows, n_in) and W (n_in, n_out) in shared memory, b; writes a (rows, n_out) and f', with what dropout
-        makes of them; zeros for what there is not. f' is read by the thread that wrote it, a by all.
+        Reads a (rows, n_in), W (n_in, n_out) and b in shared memory; writes a (rows, n_out) and f' there, with what
+        dropout makes of them; zeros for what there is not. f' is read by the thread that wrote it, a by all.
         """
-        layer, ring = work.layers[l], work.ring
+        step, layer, ring = work.step, work.layers[l], work.ring
         a, sums = cuda.local.array(n_words, np.uint32), cuda.local.array(SUMS, real)
         load_rows(ring, a, matrices + l * size)
         lane = thread() % LANES
         line0 = thread() // LANES * 16 + lane // 4
-        n_out, biases, activation, r = layer.n_out, layer.biases, layer.activation, r0 + line0
+        n_out, activation, r = layer.n_out, layer.activation, r0 + line0
         there_0, there_1 = r < chunk[EXAMPLES], r + 8 < chunk[EXAMPLES]
-        W_at, scale = places_W + l % 2 * W_size, real(1.0 / work.step.keep)
-        above = matrices + (l + 1) * size + line0 * line
-        slopes = matrices + (work.step.n_layers + 1) * size + l * slopes_size + thread()
+        drops, scale = step.threshold > 0, real(1.0 / step.keep)
+        W_at, j = places_W + l % 2 * W_size, 2 * (lane % 4)
+        b_at = places_b + l % 2 * width + j
+        above = matrices + (l + 1) * size + line0 * line + lane % 4
+        slopes = matrices + (step.n_layers + 1) * size + l * slopes_size + thread()
         for j0 in range(0, width, COLUMNS):
-            j = j0 + 2 * (lane % 4)
             if j0 < n_out:
                 for n in range(SUMS):
-                    sums[n] = bias(work, biases, n_out, j + n // 4 * 8 + n % 2)
+                    sums[n] = ring[b_at + j0 + n // 4 * 8 + n % 2]
                 multiply(ring, sums, a, W_at, j0)
             for _ in range(COLUMNS // 8):  # not written out: the code of all f is long
                 one, two = j < n_out, j + 1 < n_out
-                a_0, s_0 = unit(work, chunk, l, activation, scale, there_0 and one, r, j, sums[0])
-                a_1, s_1 = unit(work, chunk, l, activation, scale, there_0 and two, r, j + 1, sums[1])
-                a_2, s_2 = unit(work, chunk, l, activation, scale, there_1 and one, r + 8, j, sums[2])
-                a_3, s_3 = unit(work, chunk, l, activation, scale, there_1 and two, r + 8, j + 1, sums[3])
-                ring[above + j // 2] = number_of(pack_bf16(a_0, a_1))
-                ring[above + 8 * line + j // 2] = number_of(pack_bf16(a_2, a_3))
+                a_0, s_0 = unit(activation, there_0 and one, sums[0])
+                a_1, s_1 = unit(activation, there_0 and two, sums[1])
+                a_2, s_2 = unit(activation, there_1 and one, sums[2])
+                a_3, s_3 = unit(activation, there_1 and two, sums[3])
+                if drops:
+                    share_0 = scale if kept(step, chunk, l, n_out, r, j) else ZERO
+                    share_1 = scale if kept(step, chunk, l, n_out, r, j + 1) else ZERO
+                    share_2 = scale if kept(step, chunk, l, n_out, r + 8, j) else ZERO
+                    share_3 = scale if kept(step, chunk, l, n_out, r + 8, j + 1) else ZERO
+                    a_0, a_1, a_2, a_3 = a_0 * share_0, a_1 * share_1, a_2 * share_2, a_3 * share_3
+                    s_0, s_1, s_2, s_3 = s_0 * share_0, s_1 * share_1, s_2 * share_2, s_3 * share_3
+                ring[above] = number_of(pack_bf16(a_0, a_1))
+                ring[above + 8 * line] = number_of(pack_bf16(a_2, a_3))
                 ring[slopes] = number_of(pack_bf16(s_0, s_1))
                 ring[slopes + threads] = number_of(pack_bf16(s_2, s_3))
                 for n in range(SUMS - 4):  # the next 8 columns' come to the front: registers are named by constants
                     sums[n] = sums[n + 4]
-                j, slopes = j + 8, slopes + 2 * threads
+                j, above, slopes = j + 8, above + 4, slopes + 2 * threads
 
     return forward
 
@@ -229,7 +233,7 @@ def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> An
     """output_delta(work, chunk, r0): delta of the output layer (eq. 8); returns the thread's part of the losses."""
     width, line, n_words = shape.width, shape.line, shape.width // 4
     places = Places(shape)
-    places_W, W_size, matrices, size = places.W, places.W_size, places.matrices, places.size
+    places_W, W_size, places_b, matrices, size = places.W, places.W_size, places.b, places.matrices, places.size
     multiply, load_rows = make_multiply(shape, False), make_load_rows(shape)
     loss_and_error = make_error(np.float32, supplied, supplied_loss)
     m = mathematics(np.float32)
@@ -252,31 +256,20 @@ def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> An
         return larger(x, exchange(x, 2))
 
     @device
-    def targets_of(work, place, there, one, two):
-        """y of two outputs of an example; some number where there is none. No load waits for a branch."""
-        other = work.step.targets
-        return work.room[place if there and one else other], work.room[place + 1 if there and two else other]
-
-    @device
     def power_of(there, y, z_j, top):
-        """e^(z - top) and what it adds to the sum of y (z - top); y is any number if the output is not there."""
-        if not there:
-            return ZERO, ZERO
-        return exp_negative(z_j - top), y * (z_j - top)
+        """e^(z - top) and what it adds to the sum of y (z - top), zeros if the output is not there."""
+        power, agreement = exp_negative(z_j - top), y * (z_j - top)
+        return power if there else ZERO, agreement if there else ZERO
 
     @device
-    def delta_of(work, activation, limits, there, y, z_j, row):
-        """(loss, delta) of an output of an example, zero if it is not there (y is any number then).
-
-        Log losses have limits.
-        """
+    def delta_of(work, activation, limits, counts, y, z_j, row):
+        """(loss, delta) of an output of an example, zeros unless it counts; log losses have limits."""
         top, powers, weight = row
-        if not there or weight == ZERO:
-            return ZERO, ZERO
         if activation == SOFTMAX:
-            return ZERO, output_error(exp_negative(z_j - top) / powers, y) * weight
-        lost, error = loss_and_error(work.step.loss, activation, limits[0], limits[1], z_j, y)
-        return lost, error * weight
+            lost, error = ZERO, output_error(exp_negative(z_j - top) / powers, y)
+        else:
+            lost, error = loss_and_error(work.step.loss, activation, limits[0], limits[1], z_j, y)
+        return lost if counts else ZERO, error * weight if counts else ZERO
 
     @device
     def loss_of(work, chunk, activation, limits, r, weight, powers, agreement, loss):
@@ -308,51 +301,57 @@ def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> An
         a, sums = cuda.local.array(n_words, np.uint32), cuda.local.array(SUMS, real)
         load_rows(ring, a, matrices + l * size)
         lane = thread() % LANES
-        line0 = thread() // LANES * 16 + lane // 4
-        n_out, biases, stride, activation = layer.n_out, layer.biases, layer.out_stride, layer.activation
-        r, lower = r0 + line0, 8 * stride  # a thread has two rows of a product: this one and the eighth behind it
-        targets = step.targets + chunk[PARITY] * step.targets_size + r * stride
-        weights = step.row_weights + chunk[PARITY] * step.rows + r
+        line0, column = thread() // LANES * 16 + lane // 4, 2 * (lane % 4)
+        n_out, stride, activation = layer.n_out, layer.out_stride, layer.activation
+        r = r0 + line0  # a thread has two rows of a product: this one and the eighth behind it
         there_0, there_1 = r < chunk[EXAMPLES], r + 8 < chunk[EXAMPLES]
+        first = step.targets + chunk[PARITY] * step.targets_size + column
+        targets_0 = first + (r if there_0 else r0) * stride  # some row, where there is none: no load waits for a branch
+        targets_1 = first + (r + 8 if there_1 else r0) * stride
+        weights = step.row_weights + chunk[PARITY] * step.rows + r
         weight_0, weight_1 = room[weights] if there_0 else ZERO, room[weights + 8] if there_1 else ZERO
+        counts_0, counts_1 = weight_0 != ZERO, weight_1 != ZERO
         top_0, top_1, powers_0, powers_1, agreement_0, agreement_1 = LOWEST, LOWEST, ZERO, ZERO, ZERO, ZERO
         loss_0, loss_1, limits = ZERO, ZERO, (real(step.lowest_loss), real(step.highest_loss))
-        W_at, above = places_W + l % 2 * W_size, matrices + (l + 1) * size + line0 * line
+        W_at, b_at = places_W + l % 2 * W_size, places_b + l % 2 * width + column
+        above = matrices + (l + 1) * size + line0 * line + lane % 4
         for look in range(LARGEST if activation == SOFTMAX else DELTA, DELTA + 1):
             for j0 in range(0, width, COLUMNS):
-                j = j0 + 2 * (lane % 4)
                 if j0 < n_out:
                     for n in range(SUMS):
-                        sums[n] = bias(work, biases, n_out, j + n // 4 * 8 + n % 2)
+                        sums[n] = ring[b_at + j0 + n // 4 * 8 + n % 2]
                     multiply(ring, sums, a, W_at, j0)
-                for _ in range(COLUMNS // 8):  # not written out: the losses' code is long
-                    one, two = j < n_out, j + 1 < n_out
-                    z_0, z_1, z_2, z_3 = sums[0], sums[1], sums[2], sums[3]
-                    if look == LARGEST:
-                        top_0 = larger(larger(top_0, z_0 if one else LOWEST), z_1 if two else LOWEST)
-                        top_1 = larger(larger(top_1, z_2 if one else LOWEST), z_3 if two else LOWEST)
-                    else:
-                        y_0, y_1 = targets_of(work, targets + j, there_0, one, two)
-                        y_2, y_3 = targets_of(work, targets + j + lower, there_1, one, two)
-                    if look == POWERS:
-                        p_0, q_0 = power_of(there_0 and one, y_0, z_0, top_0)
-                        p_1, q_1 = power_of(there_0 and two, y_1, z_1, top_0)
-                        p_2, q_2 = power_of(there_1 and one, y_2, z_2, top_1)
-                        p_3, q_3 = power_of(there_1 and two, y_3, z_3, top_1)
-                        powers_0, powers_1 = powers_0 + (p_0 + p_1), powers_1 + (p_2 + p_3)
-                        agreement_0, agreement_1 = agreement_0 + (q_0 + q_1), agreement_1 + (q_2 + q_3)
-                    elif look == DELTA:
-                        row_0, row_1 = (top_0, powers_0, weight_0), (top_1, powers_1, weight_1)
-                        l_0, d_0 = delta_of(work, activation, limits, there_0 and one, y_0, z_0, row_0)
-                        l_1, d_1 = delta_of(work, activation, limits, there_0 and two, y_1, z_1, row_0)
-                        l_2, d_2 = delta_of(work, activation, limits, there_1 and one, y_2, z_2, row_1)
-                        l_3, d_3 = delta_of(work, activation, limits, there_1 and two, y_3, z_3, row_1)
-                        loss_0, loss_1 = loss_0 + (l_0 + l_1), loss_1 + (l_2 + l_3)
-                        ring[above + j // 2] = number_of(pack_bf16(d_0, d_1))
-                        ring[above + 8 * line + j // 2] = number_of(pack_bf16(d_2, d_3))
+                for k in range(j0, j0 + COLUMNS, 8):  # not written out: the losses' code is long
+                    d_0, d_1, d_2, d_3 = ZERO, ZERO, ZERO, ZERO
+                    if k < n_out:  # rows of T are padded to so many
+                        one, two = k + column < n_out, k + column + 1 < n_out
+                        z_0, z_1, z_2, z_3 = sums[0], sums[1], sums[2], sums[3]
+                        if look == LARGEST:
+                            top_0 = larger(larger(top_0, z_0 if one else LOWEST), z_1 if two else LOWEST)
+                            top_1 = larger(larger(top_1, z_2 if one else LOWEST), z_3 if two else LOWEST)
+                        else:
+                            y_0, y_1 = room[targets_0 + k], room[targets_0 + k + 1]
+                            y_2, y_3 = room[targets_1 + k], room[targets_1 + k + 1]
+                        if look == POWERS:
+                            p_0, q_0 = power_of(there_0 and one, y_0, z_0, top_0)
+                            p_1, q_1 = power_of(there_0 and two, y_1, z_1, top_0)
+                            p_2, q_2 = power_of(there_1 and one, y_2, z_2, top_1)
+                            p_3, q_3 = power_of(there_1 and two, y_3, z_3, top_1)
+                            powers_0, powers_1 = powers_0 + (p_0 + p_1), powers_1 + (p_2 + p_3)
+                            agreement_0, agreement_1 = agreement_0 + (q_0 + q_1), agreement_1 + (q_2 + q_3)
+                        elif look == DELTA:
+                            row_0, row_1 = (top_0, powers_0, weight_0), (top_1, powers_1, weight_1)
+                            l_0, d_0 = delta_of(work, activation, limits, counts_0 and one, y_0, z_0, row_0)
+                            l_1, d_1 = delta_of(work, activation, limits, counts_0 and two, y_1, z_1, row_0)
+                            l_2, d_2 = delta_of(work, activation, limits, counts_1 and one, y_2, z_2, row_1)
+                            l_3, d_3 = delta_of(work, activation, limits, counts_1 and two, y_3, z_3, row_1)
+                            loss_0, loss_1 = loss_0 + (l_0 + l_1), loss_1 + (l_2 + l_3)
+                    if look == DELTA:
+                        ring[above] = number_of(pack_bf16(d_0, d_1))
+                        ring[above + 8 * line] = number_of(pack_bf16(d_2, d_3))
+                        above += 4
                     for n in range(SUMS - 4):  # the next 8 columns' come to the front: registers are named by constants
                         sums[n] = sums[n + 4]
-                    j += 8
             if look == LARGEST:
                 top_0, top_1 = largest_of_row(top_0), largest_of_row(top_1)
             elif look == POWERS:
@@ -382,23 +381,23 @@ def make_backward(shape: PassShape) -> Any:
         """
         step, ring = work.step, work.ring
         a, sums = cuda.local.array(n_words, np.uint32), cuda.local.array(SUMS, real)
-        delta = matrices + step.n_layers * size
+        delta, n_in = matrices + step.n_layers * size, work.layers[l].n_in
         load_rows(ring, a, delta)
         lane = thread() % LANES
-        place = delta + (thread() // LANES * 16 + lane // 4) * line
+        place = delta + (thread() // LANES * 16 + lane // 4) * line + lane % 4
         W_at = places_W + (l + 1) % 2 * W_size  # the (2 n_layers - 1 - l)-th product's
         slopes = matrices + (step.n_layers + 1) * size + (l - 1) * slopes_size + thread()
         for i0 in range(0, width, COLUMNS):
             for n in range(SUMS):
                 sums[n] = ZERO
-            if i0 < work.layers[l].n_in:
+            if i0 < n_in:
                 multiply(ring, sums, a, W_at, i0)
             for n in range(0, SUMS, 2):
-                pair = word_of(ring[slopes + (i0 // 4 + n // 2) * threads])
+                pair = word_of(ring[slopes + n // 2 * threads])
                 first = sums[n] * number_of(pair << HALF)
                 second = sums[n + 1] * number_of(pair & HIGH_HALF)
-                entry_at = n // 2 % 2 * 8 * line + i0 // 2 + lane % 4 + n // 4 * 4
-                ring[place + entry_at] = number_of(pack_bf16(first, second))
+                ring[place + n // 2 % 2 * 8 * line + n // 4 * 4] = number_of(pack_bf16(first, second))
+            place, slopes = place + COLUMNS // 2, slopes + SUMS // 2 * threads
 
     return backward
 
@@ -503,7 +502,7 @@ def make_pass(shape: PassShape, supplied: Any) -> Any:
 @functools.cache
 def make_reduce(shape: PassShape) -> Any:
     """The operation REDUCE."""
-    threads, warps, place = shape.threads, shape.threads // LANES, Places(shape).W
+    threads, warps, W_place = shape.threads, shape.threads // LANES, Places(shape).W
     n_numbers = 4 * TOGETHER
     open_rule, update = make_update(np.float32, shape.per_word)
 
@@ -518,20 +517,25 @@ def make_reduce(shape: PassShape) -> Any:
         vectors, u = cuda.local.array(n_numbers, real), cuda.local.array(4, real)
         warp, lane = thread() // LANES, thread() % LANES
         parts = quotient(max(0, chunk[EXAMPLES]) + operation.slice_rows - 1, operation.slice_rows)
-        p, whole = row * REDUCED + 4 * lane, step.gradients + step.parameters
+        p, part = row * REDUCED + 4 * lane, warp
+        place, apart = step.gradients + (1 + part) * step.parameters + p, warps * step.parameters
         for n in range(4):
             u[n] = ZERO
         if p < step.parameters:
-            for part in range(warp, parts, TOGETHER * warps):
+            while part + (TOGETHER - 1) * warps < parts:
                 for k in range(TOGETHER):
-                    here = min(part + k * warps, parts - 1)
-                    load_vector(vectors, 4 * k, room, whole + here * step.parameters + p)
-                for k in range(TOGETHER):
-                    for n in range(4):
-                        u[n] += vectors[4 * k + n] if part + k * warps < parts else ZERO
+                    load_vector(vectors, 4 * k, room, place + k * apart)
+                for n in range(n_numbers):
+                    u[n % 4] += vectors[n]
+                part, place = part + TOGETHER * warps, place + TOGETHER * apart
+            while part < parts:
+                load_vector(vectors, 0, room, place)
+                for n in range(4):
+                    u[n] += vectors[n]
+                part, place = part + warps, place + apart
         cuda.syncthreads()  # what was in the ring has been read
         for n in range(4):
-            ring[place + warp * REDUCED + 4 * lane + n] = u[n]
+            ring[W_place + warp * REDUCED + 4 * lane + n] = u[n]
         cuda.syncthreads()
         rule, squares, finite = open_rule(work, chunk, 1.0), 0.0, True
         for c in range(thread(), REDUCED, threads):
@@ -539,7 +543,7 @@ def make_reduce(shape: PassShape) -> Any:
             if p < step.parameters:
                 total = ZERO
                 for w in range(warps):
-                    total += ring[place + w * REDUCED + c]
+                    total += ring[W_place + w * REDUCED + c]
                 if operation.updates:
                     is_weight = p < step.weights_end
                     w_p, good = update(rule, work.model, p, total, is_weight)

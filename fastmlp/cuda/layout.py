@@ -153,9 +153,9 @@ class PassShape(NamedTuple):
         return self.width // 2 + 4
 
     def ring_words(self, n_layers: int) -> int:
-        """Words of shared memory: sums of the block, two W, a of each layer and one delta, f' of the hidden layers."""
+        """Words of shared memory: sums of the block, two W and b, a of each layer and a delta, f' of hidden layers."""
         matrices = 2 * self.width + (n_layers + 1) * self.rows
-        return 2 * self.threads + matrices * self.line + (n_layers - 1) * self.rows * self.width // 2
+        return 2 * self.threads + 2 * self.width + matrices * self.line + (n_layers - 1) * self.rows * self.width // 2
 
 
 TileShape = Shape | WarpShape
