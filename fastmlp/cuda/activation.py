@@ -103,3 +103,52 @@ def make_activation(real, supplied=None):
         return room[place]
 
     return activate_supplied, slope_supplied, keep_slope_supplied, kept_slope_supplied, kept
+
+
+@functools.cache
+def make_activate_all(real, count, supplied=None):
+    """activate_all(activation, z, slopes): f of `count` z in their place, and f', which f it is being asked once."""
+    m = mathematics(real)
+    logistic, tanh, relu, softplus, exponential = m.logistic, m.tanh, m.relu, m.softplus, m.exponential
+    logistic_derivative, tanh_derivative = m.logistic_derivative, m.tanh_derivative
+    relu_derivative, softplus_derivative = m.relu_derivative, m.softplus_derivative
+    one = real(1)
+
+    @device
+    def activate_all(activation, z, slopes):
+        if activation == LOGISTIC:
+            for n in range(count):
+                z[n] = logistic(z[n])
+                slopes[n] = logistic_derivative(z[n])
+        elif activation == TANH:
+            for n in range(count):
+                z[n] = tanh(z[n])
+                slopes[n] = tanh_derivative(z[n])
+        elif activation == RELU:
+            for n in range(count):
+                z[n] = relu(z[n])
+                slopes[n] = relu_derivative(z[n])
+        elif activation == SOFTPLUS:
+            for n in range(count):
+                z[n] = softplus(z[n])
+                slopes[n] = softplus_derivative(z[n])
+        elif activation == EXPONENTIAL:
+            for n in range(count):
+                z[n] = exponential(z[n])
+                slopes[n] = one
+        else:
+            for n in range(count):
+                slopes[n] = one
+
+    if supplied is None:
+        return activate_all
+
+    f, df = of_users(real, supplied.plain_f, 1), of_users(real, supplied.plain_df, 1)
+
+    @device
+    def activate_all_supplied(activation, z, slopes):
+        for n in range(count):
+            slopes[n] = df(z[n])
+            z[n] = f(z[n])
+
+    return activate_all_supplied

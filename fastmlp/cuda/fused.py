@@ -26,7 +26,7 @@ from numba import cuda
 
 from fastmlp.codes import SOFTMAX
 from fastmlp.cuda.accumulate import make_update, note
-from fastmlp.cuda.activation import make_activation
+from fastmlp.cuda.activation import make_activate_all, make_activation
 from fastmlp.cuda.backward import make_error
 from fastmlp.cuda.compiling import device, mathematics
 from fastmlp.cuda.gather import example_at
@@ -172,14 +172,8 @@ def make_forward(shape: PassShape, supplied: Any) -> Any:
         places.W, places.W_size, places.b, places.matrices, places.size, places.slopes_size
     )  # fmt: skip
     multiply, load_rows = make_multiply(shape, False), make_load_rows(shape)
-    activate, slope, _, _, kept = make_activation(np.float32, supplied)
+    activate_all, kept = make_activate_all(np.float32, SUMS, supplied), make_activation(np.float32, supplied)[-1]
 
-    @device
-    def unit(activation, there, z_j):
-        """(a_j, f'(z_j)) of an example, zeros if it is not there; worked out in any case, so that no thread waits."""
-        a_j = activate(activation, z_j)
-        slope_j = slope(activation, z_j, a_j)
-        return a_j if there else ZERO, slope_j if there else ZERO
 
     @device
     def forward(work, chunk, l, r0):
@@ -190,6 +184,7 @@ def make_forward(shape: PassShape, supplied: Any) -> Any:
         """
         step, layer, ring = work.step, work.layers[l], work.ring
         a, sums = cuda.local.array(n_words, np.uint32), cuda.local.array(SUMS, real)
+        slopes = cuda.local.array(SUMS, real)
         load_rows(ring, a, matrices + l * size)
         lane = thread() % LANES
         line0 = thread() // LANES * 16 + lane // 4
@@ -199,32 +194,25 @@ def make_forward(shape: PassShape, supplied: Any) -> Any:
         W_at, j = places_W + l % 2 * W_size, 2 * (lane % 4)
         b_at = places_b + l % 2 * width + j
         above = matrices + (l + 1) * size + line0 * line + lane % 4
-        slopes = matrices + (step.n_layers + 1) * size + l * slopes_size + thread()
+        kept_at = matrices + (step.n_layers + 1) * size + l * slopes_size + thread()
         for j0 in range(0, width, COLUMNS):
             if j0 < n_out:
                 for n in range(SUMS):
                     sums[n] = ring[b_at + j0 + n // 4 * 8 + n % 2]
                 multiply(ring, sums, a, W_at, j0)
-            for _ in range(COLUMNS // 8):  # not written out: the code of all f is long
-                one, two = j < n_out, j + 1 < n_out
-                a_0, s_0 = unit(activation, there_0 and one, sums[0])
-                a_1, s_1 = unit(activation, there_0 and two, sums[1])
-                a_2, s_2 = unit(activation, there_1 and one, sums[2])
-                a_3, s_3 = unit(activation, there_1 and two, sums[3])
+            activate_all(activation, sums, slopes)
+            for n in range(0, SUMS, 2):
+                there, i = there_0 if n % 4 == 0 else there_1, j + j0 + n // 4 * 8
+                a_0, s_0 = (sums[n], slopes[n]) if there and i < n_out else (ZERO, ZERO)
+                a_1, s_1 = (sums[n + 1], slopes[n + 1]) if there and i + 1 < n_out else (ZERO, ZERO)
                 if drops:
-                    share_0 = scale if kept(step, chunk, l, n_out, r, j) else ZERO
-                    share_1 = scale if kept(step, chunk, l, n_out, r, j + 1) else ZERO
-                    share_2 = scale if kept(step, chunk, l, n_out, r + 8, j) else ZERO
-                    share_3 = scale if kept(step, chunk, l, n_out, r + 8, j + 1) else ZERO
-                    a_0, a_1, a_2, a_3 = a_0 * share_0, a_1 * share_1, a_2 * share_2, a_3 * share_3
-                    s_0, s_1, s_2, s_3 = s_0 * share_0, s_1 * share_1, s_2 * share_2, s_3 * share_3
-                ring[above] = number_of(pack_bf16(a_0, a_1))
-                ring[above + 8 * line] = number_of(pack_bf16(a_2, a_3))
-                ring[slopes] = number_of(pack_bf16(s_0, s_1))
-                ring[slopes + threads] = number_of(pack_bf16(s_2, s_3))
-                for n in range(SUMS - 4):  # the next 8 columns' come to the front: registers are named by constants
-                    sums[n] = sums[n + 4]
-                j, above, slopes = j + 8, above + 4, slopes + 2 * threads
+                    row = r if n % 4 == 0 else r + 8
+                    share_0 = scale if kept(step, chunk, l, n_out, row, i) else ZERO
+                    share_1 = scale if kept(step, chunk, l, n_out, row, i + 1) else ZERO
+                    a_0, a_1, s_0, s_1 = a_0 * share_0, a_1 * share_1, s_0 * share_0, s_1 * share_1
+                ring[above + n // 4 * 4 + n % 4 * 4 * line] = number_of(pack_bf16(a_0, a_1))
+                ring[kept_at + n // 2 * threads] = number_of(pack_bf16(s_0, s_1))
+            above, kept_at = above + COLUMNS // 2, kept_at + SUMS // 2 * threads
 
     return forward
 
