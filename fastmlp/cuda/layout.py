@@ -32,7 +32,7 @@ REALS, BYTES, SPARSE, LABELS = range(4)
 # More examples than this are taken in equal chunks, which add to U and V: a sum of float32 has no more terms.
 CHUNK_ROWS = 16384
 
-GATHER_ROWS = 16  # examples that a thread has on their way at once, where all of a pass waits for them
+GATHER_ROWS = 4  # examples of which a thread has a vector on its way at once, where all of a pass waits for them
 PASS_SHARE = 0.4  # of the tensor cores' peak in a pass through all layers, guessed
 PASS_STEP_SECONDS = 0.2e-6  # that warps wait for one another and for W in it, each time
 
@@ -475,6 +475,14 @@ def slices_of(shape: TileShape, layers: np.ndarray, rows: int, machine: Machine,
     return min(range(1, most + 1), key=lambda n: math.ceil(tiles * n / places) / n + n / 1000)
 
 
+def threads_a_row(n_in: int, threads: int, real: Any) -> int:
+    """How many threads of a block gather a row of X: a power of 2, of a vector each."""
+    vectors, found = -(-n_in // lanes(real)), 1
+    while found < min(vectors, threads):
+        found *= 2
+    return found
+
+
 def build(
     shape: TileShape,
     base: Layout,
@@ -492,9 +500,7 @@ def build(
     program = Program(shape, layers, rows, real, machine)
     operation, ahead = program.operation, int(split > 0 and training)
     first = int(layers[0]["n_in"])
-    line = 1
-    while line < min(first, shape.threads):
-        line *= 2
+    line = threads_a_row(first, shape.threads, real)
     few = max(1, min(shape.rows, 1024 // max(first, 1)))
     gather = {"lanes": line, "task_rows": few if split else shape.rows}
     gather |= {"rows": -(-rows // gather["task_rows"])}
@@ -589,9 +595,7 @@ def build_pass(
     layers, n_layers = base.layers.copy(), len(base.layers)
     program = Program(shape, layers, rows, real, machine)
     operation, n_in = program.operation, int(layers[0]["n_in"])
-    lanes_each = 1
-    while lanes_each < min(n_in, shape.threads):
-        lanes_each *= 2
+    lanes_each = threads_a_row(n_in, shape.threads, real)
     gathered = GATHER_ROWS * max(1, shape.threads // lanes_each)  # rows that threads have on their way at once
     gather = {"lanes": lanes_each, "task_rows": gathered, "rows": -(-rows // gathered)}
     program.stage([operation(GATHER, **gather)])

@@ -8,7 +8,7 @@ import functools
 from typing import Any
 
 from fastmlp.cuda.compiling import device
-from fastmlp.cuda.ptx import store_bf16
+from fastmlp.cuda.ptx import number_of, pack_bf16, store_bf16
 
 
 @functools.cache
@@ -27,6 +27,25 @@ def make_put(per_word: int) -> Any:
         store_bf16(array, 2 * place + n, x)
 
     return put_bf16
+
+
+@functools.cache
+def make_put_vector(per_word: int, count: int) -> Any:
+    """put_vector(array, place, n, values, v): values[v : v + count] as the numbers from the n-th on behind a place.
+
+    n is even in bfloat16.
+    """
+
+    @device
+    def put_vector(array, place, n, values, v):
+        if per_word == 1:
+            for k in range(count):
+                array[place + n + k] = values[v + k]
+        else:
+            for k in range(0, count, 2):
+                array[place + (n + k) // 2] = number_of(pack_bf16(values[v + k], values[v + k + 1]))
+
+    return put_vector
 
 
 @functools.cache
