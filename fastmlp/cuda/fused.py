@@ -427,14 +427,20 @@ def make_accumulate(shape: PassShape) -> Any:
                             add(sums, n, a, b, h)
                             if i0 == 0:
                                 add(v, n, (ONES, ONES, ONES, ONES), b, h)
+                i, j = i0 + lane // 4, j0 + 2 * (lane % 4)
+                p = at + layer.weights + i * stride + j
                 for n in range(SUMS):
-                    i, j = i0 + lane // 4 + n // 2 % 2 * 8, j0 + n // 4 * 8 + 2 * (lane % 4) + n % 2
-                    p = at + layer.weights + i * stride + j
-                    if i < n_in and j < n_out:
-                        room[p] = room[p] + sums[n] if more else sums[n]
+                    below, right = n // 2 % 2 * 8, n // 4 * 8 + n % 2
+                    if i + below < n_in and j + right < n_out:
+                        place = p + below * stride + right
+                        room[place] = room[place] + sums[n] if more else sums[n]
+                if i == 0:
                     p = at + layer.biases + j
-                    if i == 0 and j < n_out:
-                        room[p] = room[p] + v[n] if more else v[n]
+                    for n in range(0, SUMS, 4):
+                        for one in range(2):
+                            place = p + n * 2 + one
+                            if j + n * 2 + one < n_out:
+                                room[place] = room[place] + v[n + one] if more else v[n + one]
 
     return accumulate
 
