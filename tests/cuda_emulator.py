@@ -427,6 +427,7 @@ if __name__ == "__main__":
         status = pytest.main(["-p", "no:faulthandler", *sys.argv[2:]])
     else:
         sys.argv, status = sys.argv[1:], 0
+        sys.modules["cuda_emulator"] = sys.modules["__main__"]
         runpy.run_path(sys.argv[0], run_name="__main__")
     sys.stdout.flush(), sys.stderr.flush()
     os._exit(status)  # CUDA Python calls the driver to the end, when its functions are not there any more

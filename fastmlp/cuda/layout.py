@@ -429,15 +429,15 @@ class Program:
         depth = {FORWARD: layer["n_in"], BACKWARD: layer["n_out"], ACCUMULATE: operation.get("slice_rows", 0)}
         if operation["kind"] not in depth or isinstance(self.shape, PassShape):
             return self.machine.tile_seconds if fused else 0.0
-        tiles = blocks = self.tasks(operation)
-        if fused:  # a block has all the columns of its rows
-            blocks = operation["rows"]
-            tiles = (
-                operation["columns"]
-                * self.machine.multiprocessors
-                * math.ceil(operation["rows"] / self.machine.multiprocessors)
-            )
-        return self.machine.product_seconds(self.shape, int(depth[operation["kind"]]), tiles, self.real, blocks)
+        terms, machine = int(depth[operation["kind"]]), self.machine
+        if not fused:
+            tiles = self.tasks(operation)
+            return machine.product_seconds(self.shape, terms, tiles, self.real, tiles)
+        # a block has all the columns of its rows, one after the other
+        columns, rounds = operation["columns"], math.ceil(operation["rows"] / machine.multiprocessors)
+        tiles = columns * rounds * machine.multiprocessors
+        alone = (columns - 1) * rounds * machine.tile_seconds
+        return alone + machine.product_seconds(self.shape, terms, tiles, self.real, operation["rows"])
 
     def stage(self, operations: list[dict[str, int]], fused: bool = False, last_only: bool = False) -> None:
         """Add a stage; its operations' tasks follow one another, unless they are fused."""

@@ -63,24 +63,38 @@ def _product(shape: WarpShape, a_by_row: bool, b_by_row: bool) -> Product:
     width, sums_line = min(threads, columns), shape.sums_line
     assert across % 2 == 0 and words_each in (8, 16, 32) and threads % width == 0
     assert stages * step_size <= shape.ring_words() and slices * rows * sums_line <= shape.ring_words()
-    bring_a, bring_b = _bringer(shape, rows, a_by_row), _bringer(shape, columns, b_by_row)
+    (aim_a, bring_a), (aim_b, bring_b) = _bringer(shape, rows, a_by_row, 0), _bringer(shape, columns, b_by_row, a_size)
+
+    @device
+    def own_a(lane):
+        """How far into A's fragments a lane finds its words, or its row for ldmatrix, in bytes."""
+        if a_by_row:
+            return (lane % 16 * a_line + lane // 16 * 4) * WORD_BYTES
+        if in_bf16:
+            return ((lane // 16 * 8 + lane % 8) * a_line + lane // 8 % 2 * 4) * WORD_BYTES
+        return (lane % 4 * a_line + lane // 4) * WORD_BYTES
+
+    @device
+    def own_b(lane):
+        """The same of B."""
+        if b_by_row:
+            return ((lane // 16 * 8 + lane % 8) * b_line + lane // 8 % 2 * 4) * WORD_BYTES
+        if in_bf16:
+            return (lane % 16 * b_line + lane // 16 * 4) * WORD_BYTES
+        return (lane % 4 * b_line + lane // 4) * WORD_BYTES
 
     @device
     def load_a(ring, a, address):
-        """The fragments of A for a product of 8 words of terms; the address is that of the warp's first word."""
-        lane = thread() % LANES
+        """The fragments of A for a product of 8 words of terms; the address is that of the lane's first word."""
         if a_by_row:
-            address += (lane % 16 * a_line + lane // 16 * 4) * WORD_BYTES
             for i in range(down):
                 found = load_matrices(ring, address + i * (PRODUCT_ROWS * a_line * WORD_BYTES))
                 a[4 * i], a[4 * i + 1], a[4 * i + 2], a[4 * i + 3] = found[0], found[1], found[2], found[3]
         elif in_bf16:
-            address += ((lane // 16 * 8 + lane % 8) * a_line + lane // 8 % 2 * 4) * WORD_BYTES
             for i in range(down):
                 found = load_matrices_transposed(ring, address + i * (PRODUCT_ROWS // 2 * WORD_BYTES))
                 a[4 * i], a[4 * i + 1], a[4 * i + 2], a[4 * i + 3] = found[0], found[1], found[2], found[3]
         else:
-            address += (lane % 4 * a_line + lane // 4) * WORD_BYTES
             for i in range(down):
                 for n in range(4):  # rows + 0 and + 8, terms + 0 and + 4
                     place = i * PRODUCT_ROWS + n % 2 * 8 + n // 2 * 4 * a_line
@@ -92,19 +106,15 @@ def _product(shape: WarpShape, a_by_row: bool, b_by_row: bool) -> Product:
     @device
     def load_b(ring, b, address):
         """The fragments of B; two products' by an ldmatrix."""
-        lane = thread() % LANES
         if b_by_row:
-            address += ((lane // 16 * 8 + lane % 8) * b_line + lane // 8 % 2 * 4) * WORD_BYTES
             for j in range(across // 2):
                 found = load_matrices(ring, address + j * (2 * PRODUCT_COLUMNS * b_line * WORD_BYTES))
                 b[4 * j], b[4 * j + 1], b[4 * j + 2], b[4 * j + 3] = found[0], found[1], found[2], found[3]
         elif in_bf16:
-            address += (lane % 16 * b_line + lane // 16 * 4) * WORD_BYTES
             for j in range(across // 2):
                 found = load_matrices_transposed(ring, address + j * (PRODUCT_COLUMNS * WORD_BYTES))
                 b[4 * j], b[4 * j + 1], b[4 * j + 2], b[4 * j + 3] = found[0], found[1], found[2], found[3]
         else:
-            address += (lane % 4 * b_line + lane // 4) * WORD_BYTES
             for j in range(across):
                 b[2 * j] = load_word(ring, address, j * PRODUCT_COLUMNS)
                 b[2 * j + 1] = load_word(ring, address, j * PRODUCT_COLUMNS + 4 * b_line)
@@ -131,14 +141,18 @@ def _product(shape: WarpShape, a_by_row: bool, b_by_row: bool) -> Product:
     def multiply(ring, sums, A, B, terms):
         a = cuda.local.array(n_a, uint32)
         b = cuda.local.array(n_b, uint32)
-        number = thread() // LANES
+        t = thread()
+        number, lane = t // LANES, t % LANES
         part, place = number // warps, number % warps
         y, x = place // warps_across * rows_each, place % warps_across * columns_each
         start = part * words_each
-        first = shared_address(ring, y * a_line + start if a_by_row else start * per_word * a_line + y // per_word)
-        second = shared_address(
-            ring, a_size + (x * b_line + start if b_by_row else start * per_word * b_line + x // per_word)
-        )
+        first = y * a_line + start if a_by_row else start * per_word * a_line + y // per_word
+        second = x * b_line + start if b_by_row else start * per_word * b_line + x // per_word
+        first = shared_address(ring, first) + uint32(own_a(lane))
+        second = shared_address(ring, a_size + second) + uint32(own_b(lane))
+        a_source, a_target, a_lines, a_terms = aim_a(A, terms, t)
+        b_source, b_target, b_lines, b_terms = aim_b(B, terms, t)
+        a_step, b_step = words if a_by_row else depth * A[2], words if b_by_row else depth * B[2]
         for n in range(n_sums):
             sums[n] = ZERO
         cuda.syncthreads()  # the ring is free
@@ -148,8 +162,9 @@ def _product(shape: WarpShape, a_by_row: bool, b_by_row: bool) -> Product:
             if k >= (stages - 1) * depth:
                 wait()
                 cuda.syncthreads()
-            bring_a(ring, at, A, k, terms)
-            bring_b(ring, at + a_size, B, k, terms)
+            bring_a(ring, at + a_target, A, a_source, a_lines, a_terms - k)
+            bring_b(ring, at + b_target, B, b_source, b_lines, b_terms - k)
+            a_source, b_source = a_source + a_step, b_source + b_step
             commit_copies()
             at = at + step_size if at < (stages - 1) * step_size else 0
             if k < (stages - 1) * depth:
@@ -188,11 +203,13 @@ def _product(shape: WarpShape, a_by_row: bool, b_by_row: bool) -> Product:
     return Product(multiply, collect, entry, n_sums, 1, rows, width, threads // width)
 
 
-def _bringer(shape: WarpShape, count: int, by_row: bool) -> Any:
-    """bring(ring, at, factor, k, terms): begin to copy the terms k ... k + depth - 1 of a factor's `count` rows.
+def _bringer(shape: WarpShape, count: int, by_row: bool, begin: int) -> Any:
+    """(aim, bring): copies of a step of terms of a factor's `count` rows, to `begin` words behind a place in the ring.
 
     The factor is (array, place, stride, count), in words but for the count: rows from that on become zeros, as do terms
-    from `terms` on. A thread copies a vector of each `lines_each`-th line.
+    from `terms` on. A thread copies a vector of each `lines_each`-th line. aim(factor, terms, t) is where a thread's
+    first vector is, where it goes in a step, and how many lines and terms there are from it on, all of which but the
+    last stay so; bring(ring, at, factor, source, lines, terms) begins the copies.
     """
     per_word, depth, line_words = shape.per_word, shape.depth(None), shape.line(count, by_row)
     vectors = (shape.words if by_row else count // per_word) // VECTOR_WORDS  # of a line
@@ -202,16 +219,23 @@ def _bringer(shape: WarpShape, count: int, by_row: bool) -> Any:
     assert lines_each * vectors == shape.threads and copies * lines_each == lines
 
     @device
-    def bring(ring, at, factor, k, terms):
+    def aim(factor, terms, t):
         array, place, stride, there = factor
-        line, vector = thread() // vectors, thread() % vectors
-        source = place + line * stride + vector * VECTOR_WORDS + (k // per_word if by_row else k * stride)
-        target = at + line * line_words + vector * VECTOR_WORDS
+        line, vector = t // vectors, t % vectors
+        source = place + line * stride + vector * VECTOR_WORDS
+        target = begin + line * line_words + vector * VECTOR_WORDS
+        if by_row:
+            return source, target, there - line, terms - vector * numbers
+        return source, target, there - vector * numbers, terms - line
+
+    @device
+    def bring(ring, at, factor, source, lines_left, terms_left):
+        array, place, stride, there = factor
         for n in range(copies):
             if by_row:
-                wanted = line + n * lines_each < there and k + vector * numbers < terms
+                wanted = n * lines_each < lines_left and terms_left > 0
             else:
-                wanted = vector * numbers < there and k + line + n * lines_each < terms
-            copy_async(ring, target + n * lines_each * line_words, array, source + n * lines_each * stride, wanted)
+                wanted = lines_left > 0 and n * lines_each < terms_left
+            copy_async(ring, at + n * lines_each * line_words, array, source + n * lines_each * stride, wanted)
 
-    return bring
+    return aim, bring
