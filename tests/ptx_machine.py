@@ -152,12 +152,12 @@ class Kernel:
         self.most_threads = int(bound[1]) if bound else 1024
         self.symbols = set(re.findall(r"\.shared\s+\.align\s+\d+\s+\.b8\s+(\w+)\[", text))
         self.registers, self.labels, self.parts, self.counts = {}, {}, [], {}
-        for kind, prefix, count in re.findall(r"\.reg\s+\.(\w+)\s+(%\w+)<(\d+)>", body):
-            self.registers[prefix] = KINDS[kind.replace("b", "u") if kind != "pred" else kind], int(count)
+        for kind, prefix, count in re.findall(r"\.reg\s+\.(\w+)\s+(%\w+)(?:<(\d+)>)?;", body):
+            self.registers[prefix] = KINDS[kind], int(count or 0)
         self._numbers = {}
         for prefix, (kind, count) in self.registers.items():
-            for n in range(count):
-                self._numbers[f"{prefix}{n}"] = len(self._numbers), kind
+            for name in [f"{prefix}{n}" for n in range(count)] or [prefix]:
+                self._numbers[name] = len(self._numbers), kind
         self.files = dict(re.findall(r"\.file\s+(\d+)\s+\"(.*?)\"", text))
         self._assemble(body[body.index("{") + 1 :])
 
@@ -178,7 +178,7 @@ class Kernel:
                 continue
             if line.startswith(".loc"):
                 line_of_source = tuple(map(int, line.split(",")[0].split()[1:3]))
-            if not line or line[0] == ".":
+            if not line or line[0] in ".{}":
                 continue
             found = re.match(r"(?:@(!?)(%\w+)\s+)?([a-z][\w.:]*)\s*(.*?);$", line)
             if not found:
@@ -615,7 +615,7 @@ class Block:
         self.registers = []
         for kind, count in kernel.registers.values():
             dirt = 1 if kind == KINDS["pred"] else 0xFF
-            self.registers += list(np.full((count, threads * kind.itemsize), dirt, np.uint8).view(kind))
+            self.registers += list(np.full((max(1, count), threads * kind.itemsize), dirt, np.uint8).view(kind))
         thread, zero, one = np.arange(threads), np.zeros(threads, int), np.ones(threads, int)
         self.special = {"%tid.x": thread, "%ntid.x": threads * one, "%ctaid.x": number * one, "%nctaid.x": grid * one}
         self.special |= {f"%{name}.{axis}": zero for name in ("tid", "ctaid") for axis in "yz"}

@@ -21,7 +21,7 @@ from fastmlp.cuda import launch, layout, ptx, tensor_tile, trainer  # noqa: E402
 
 pytestmark = [
     pytest.mark.usefixtures("quick_simulator"),
-    pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value"),
+    pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value", "ignore:divide by zero"),
 ]
 
 PRECISIONS = ("tf32", "bf16")

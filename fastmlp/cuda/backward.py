@@ -98,11 +98,12 @@ def make_output(real: type, shape: TileShape, supplied: Any = None, supplied_los
         return total
 
     @device
-    def output_delta(work, number, chunk, row):
+    def output_delta(work, number, chunk, row, part):
         """delta_j = (a_j - y_j) f'(z_j) (eq. 8) and the losses (eq. 4) of a tile of examples.
 
         Reads z (examples, n_out) of the output layer, T and the examples' weights; writes delta (examples, n_out), in
-        bfloat16 a second time, as such, and adds to the tile's slot of losses. `lanes` threads share a row.
+        bfloat16 a second time, as such, and adds to the tile's slot of losses, if it is the first part of those who do
+        this. `lanes` threads share a row.
         """
         step, layer, room = work.step, work.layers[number], work.room
         line, lane = thread() // lanes, thread() % lanes
@@ -146,7 +147,7 @@ def make_output(real: type, shape: TileShape, supplied: Any = None, supplied_los
             begin = chunk[MINIBATCH] * step.batch_size + chunk[OFFSET]
             mine += work.weights[step.offsets + example_at(work, begin + r)] * float(weight)
         in_all = block_sum(work.partial, mine)
-        if thread() == 0:
+        if thread() == 0 and part == 0:
             work.sums[row] += in_all * work.sums[step.rates + 2 * chunk[MINIBATCH]] * chunk[IN_MINIBATCH]
 
     @device

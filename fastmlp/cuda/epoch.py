@@ -84,7 +84,7 @@ def make_tiled(real: type, shape: TileShape, resident: bool, supplied: Supplied)
         if operation.kind == FORWARD:
             forward(work, operation.layer, chunk, row, column)
         elif operation.kind == OUTPUT_DELTA:
-            output_delta(work, operation.layer, chunk, row)
+            output_delta(work, operation.layer, chunk, row, part)
         elif operation.kind == BACKWARD:
             backward(work, operation.layer, chunk, row, column)
         elif operation.kind == ACCUMULATE:
@@ -132,7 +132,11 @@ def make_task(real: type, shape: AnyShape, resident: bool, supplied: Supplied):
 
     @device
     def run_task(work, chunk, operations, stage, task, number):
-        """Do a task of a stage for a chunk: one tile of one operation, or all of a fused stage for a tile of rows."""
+        """Do a task of a stage for a chunk: one tile of one operation, or all of a fused stage for a tile of rows.
+
+        Where blocks share the rows, each has a share of an operation's columns of tiles, or does all of it, if that is
+        one column: they write the same numbers then, and each reads its own.
+        """
         step, o = work.step, stage.first_operation
         while not stage.fused and o + 1 < stage.last_operation and operations[o + 1].first_task <= task:
             o += 1
@@ -140,7 +144,11 @@ def make_task(real: type, shape: AnyShape, resident: bool, supplied: Supplied):
             operation = operations[o]
             open_chunk(chunk, step, number + operation.ahead)
             row, column, part = task - operation.first_task, 0, 0
-            if not stage.fused:
+            if stage.fused:
+                row = quotient(task, stage.fused)
+                part = task - row * stage.fused
+                column = part if operation.columns > 1 else 0
+            else:
                 tile = quotient(row, operation.columns)
                 column = row - tile * operation.columns
                 part = quotient(tile, operation.rows)
@@ -151,8 +159,8 @@ def make_task(real: type, shape: AnyShape, resident: bool, supplied: Supplied):
             elif operation.kind >= ACCUMULATE or row * rows < chunk[EXAMPLES]:
                 while True:
                     run_tile(work, operation, chunk, row, column, part, task)
-                    column += 1
-                    if not stage.fused or column == operation.columns:
+                    column += stage.fused
+                    if not stage.fused or column >= operation.columns:
                         break
             cuda.syncthreads()  # the next operation reads what this one wrote
             o += 1

@@ -3,8 +3,10 @@
 Matrices lie row by row, each row padded with zeros to whole vectors of 16 bytes. A chunk of examples (a minibatch, or
 a part of one) is worked on in *stages*, with a barrier of all blocks behind each. A stage has *operations*, each cut
 into tasks, mostly tiles of a matrix; blocks take a stage's tasks in turn. A *fused* stage takes the rows of a tile
-through several layers without a barrier: no other block reads or writes those rows. Which layers are fused, and how
-large the tiles are, is chosen by `plan`: its seconds are the library's only guess of a device's speed.
+through several layers without a barrier: no other block reads or writes those rows, or several blocks share them, each
+for a part of the last operation's columns: what comes before, of one column of tiles, each does for itself. Which
+layers are fused, and how large the tiles are, is chosen by `plan`: its seconds are the library's only guess of a
+device's speed.
 
 In bfloat16 a network of at most 128 units a layer has another program: a *pass* takes a part of the chunk's examples
 through all layers in one operation (fused.py), and the next stage sums the parts' U and V, and updates.
@@ -231,7 +233,8 @@ LAYER = fields(
 # GATHER the chunk it brings (0: this one, 1: the next) and the rows of a task.
 OPERATION = fields("kind layer rows columns slices slice_rows first_task ahead task_rows lanes updates")
 
-# A stage: its operations, its tasks, whether they are fused, and whether only a minibatch's last chunk needs it.
+# A stage: its operations, its tasks; if it is fused, how many blocks share the tiles of some rows, else 0; and whether
+# only a minibatch's last chunk needs it.
 STAGE = fields("first_operation last_operation tasks fused last_only")
 
 STEP = fields(
@@ -423,8 +426,8 @@ class Program:
     def tasks(self, operation: dict[str, int]) -> int:
         return operation["rows"] * operation["columns"] * operation["slices"]
 
-    def cost(self, operation: dict[str, int], fused: bool) -> float:
-        """Seconds of an operation, by itself or as a part of a fused stage."""
+    def cost(self, operation: dict[str, int], fused: int) -> float:
+        """Seconds of an operation, by itself or as a part of a fused stage whose rows so many blocks share."""
         layer = self.layers[operation["layer"]]
         depth = {FORWARD: layer["n_in"], BACKWARD: layer["n_out"], ACCUMULATE: operation.get("slice_rows", 0)}
         if operation["kind"] not in depth or isinstance(self.shape, PassShape):
@@ -433,24 +436,28 @@ class Program:
         if not fused:
             tiles = self.tasks(operation)
             return machine.product_seconds(self.shape, terms, tiles, self.real, tiles)
-        # a block has all the columns of its rows, one after the other
-        columns, rounds = operation["columns"], math.ceil(operation["rows"] / machine.multiprocessors)
+        # a block has its columns one after the other
+        blocks, columns = operation["rows"] * fused, math.ceil(operation["columns"] / fused)
+        rounds = math.ceil(blocks / machine.multiprocessors)
         tiles = columns * rounds * machine.multiprocessors
         alone = (columns - 1) * rounds * machine.tile_seconds
-        return alone + machine.product_seconds(self.shape, terms, tiles, self.real, operation["rows"])
+        return alone + machine.product_seconds(self.shape, terms, tiles, self.real, blocks)
 
-    def stage(self, operations: list[dict[str, int]], fused: bool = False, last_only: bool = False) -> None:
-        """Add a stage; its operations' tasks follow one another, unless they are fused."""
+    def stage(self, operations: list[dict[str, int]], fused: int = 0, last_only: bool = False) -> None:
+        """Add a stage; its operations' tasks follow one another, unless they are fused.
+
+        Where several blocks share rows, each does what has one column of tiles for itself: it is the same for all.
+        """
         if not operations:
             return
         first, tasks = len(self.operations), 0
         for operation in operations:
             self.operations.append(operation | {"first_task": 0 if fused else tasks})
-            tasks = operation["rows"] if fused else tasks + self.tasks(operation)
+            tasks = operation["rows"] * fused if fused else tasks + self.tasks(operation)
             self.seconds += self.cost(operation, fused)
         self.seconds += self.machine.barrier_seconds + self.machine.stage_seconds
         stage = {"first_operation": first, "last_operation": len(self.operations), "tasks": tasks}
-        self.stages.append(stage | {"fused": int(fused), "last_only": int(last_only)})
+        self.stages.append(stage | {"fused": fused, "last_only": int(last_only)})
 
 
 def table(rows: list[dict[str, int]], kind: np.dtype) -> np.ndarray:
@@ -517,7 +524,9 @@ def build(
     fused += [operation(OUTPUT if rule == PREDICT else OUTPUT_DELTA, n_layers - 1)]
     if training:
         fused += [operation(BACKWARD, l) for l in range(n_layers - 1, max(split, 1) - 1, -1)]
-    program.stage(fused, fused=True)
+    *before, last = [operation["columns"] for operation in fused]
+    shares = [1, last] if split and training and set(before) == {1} else [1]
+    program.stage(fused, fused=min(shares, key=lambda blocks: sum(program.cost(one, blocks) for one in fused)))
     slices, norms, squares = 1, 0, 0
     if training:
         for l in range(min(split, n_layers) - 1, 0, -1):
