@@ -5,11 +5,12 @@
 
 Runs tests of the CUDA backend, or a program, as on a GPU, not in the simulator: the kernels are what the compiler makes
 of them, down to PTX (NVIDIA's assembler is left out), and all between them and Python is what is there on a GPU, too.
-The GPU has two multiprocessors, which have two blocks each, and its memory is a NumPy array. On Linux, with a C
-compiler, which makes a library of one function.
+The GPU has two multiprocessors, and its memory is a NumPy array. On Linux, with a C compiler, which makes a library of
+two functions.
 """
 
-import contextlib
+# ruff: noqa: N802, N815  (the driver's own names)
+
 import ctypes
 import os
 import pathlib
@@ -24,7 +25,7 @@ import numpy as np
 from ptx_machine import Fault, Kernel, Memory, launch
 
 CAPABILITY = (9, 0)
-MULTIPROCESSORS, BLOCKS_EACH = 2, 2
+BLOCKS_EACH = 4  # of a multiprocessor, at the most
 SHARED_BYTES = 227 << 10
 DRIVER = 13000  # of CUDA, times 1000
 SUCCESS, INVALID, OUT_OF_MEMORY, NOT_FOUND, LAUNCH_FAILED = 0, 1, 2, 500, 719  # of CUresult
@@ -69,10 +70,11 @@ def write(at, value, kind=ctypes.c_void_p):
 class Driver:
     """The functions of the driver, by name; handles are numbers in `things`."""
 
-    def __init__(self):
+    def __init__(self, multiprocessors):
+        self.multiprocessors = multiprocessors
         self.memory, self.things, self.functions = Memory(), {1: "context", 2: "stream"}, {}
         self.contexts, self.host = [], {}
-        self.launches, self.recording = [], {}
+        self.recording, self.counts = {}, None  # counts: a ptx_machine.Counts, for who wants to know
         self._kernels = {}
 
     def handle(self, thing):
@@ -126,7 +128,13 @@ class Driver:
         ctypes.memset(uuid, 7, 16)
 
     def cuDeviceGetAttribute(self, value: pointer, attribute: number, device: number):
-        known = {75: CAPABILITY[0], 76: CAPABILITY[1], 16: MULTIPROCESSORS, 97: SHARED_BYTES, 81: SHARED_BYTES + 1024}
+        known = {
+            75: CAPABILITY[0],
+            76: CAPABILITY[1],
+            16: self.multiprocessors,
+            97: SHARED_BYTES,
+            81: SHARED_BYTES + 1024,
+        }
         known |= {13: 1_500_000, 10: 32, 1: 1024}
         write(value, known.get(attribute, 1), number)
 
@@ -224,7 +232,7 @@ class Driver:
     def cuMemsetD8Async(self, target: pointer, value: ctypes.c_ubyte, size: size_t, stream: pointer):
         return self.cuMemsetD8(target, value, size)
 
-    # ---- streams, events and graphs: all is done at once, in the order in which it is asked for -------------------------
+    # ---- streams, events and graphs: all is done at once, in the order in which it is asked for --------------------
 
     def cuStreamCreate(self, stream: pointer, flags: ctypes.c_uint):
         write(stream, self.handle("stream"))
@@ -296,7 +304,7 @@ class Driver:
 
     def cuGraphLaunch(self, executable: pointer, stream: pointer):
         for recorded in self.things[executable]:
-            launch(*recorded)
+            launch(*recorded, counts=self.counts)
 
     # ---- kernels ---------------------------------------------------------------------------------------------------
 
@@ -351,7 +359,8 @@ class Driver:
     def cuOccupancyMaxActiveBlocksPerMultiprocessor(
         self, blocks: pointer, kernel: pointer, threads: number, shared: size_t
     ):
-        write(blocks, BLOCKS_EACH if shared <= self.things[kernel]["shared bytes"] else 0, number)
+        fitting = min(BLOCKS_EACH, (SHARED_BYTES + 1024) // (shared + 1024))
+        write(blocks, fitting if shared <= self.things[kernel]["shared bytes"] else 0, number)
 
     def cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
         self, blocks: pointer, kernel: pointer, threads: number, shared: size_t, flags: ctypes.c_uint
@@ -369,13 +378,13 @@ class Driver:
         values = [ctypes.string_at(place, size) for place, (_, size) in zip(at, kernel.parameters, strict=True)]
         if not given.grid[0] or given.shared_bytes > thing["shared bytes"] or given.grid[1] * given.grid[2] != 1:
             return INVALID
-        if together and given.grid[0] > MULTIPROCESSORS * BLOCKS_EACH:
+        if together and given.grid[0] > self.multiprocessors * BLOCKS_EACH:
             return INVALID
         one = kernel, given.grid[0], threads, given.shared_bytes, values, self.memory, together
         if given.stream in self.recording:
             self.recording[given.stream].append(one)
         else:
-            launch(*one)
+            launch(*one, counts=self.counts)
         return SUCCESS
 
     def cuLaunchKernel(
@@ -388,7 +397,7 @@ class Driver:
         return self.cuLaunchKernelEx(ctypes.addressof(given), function, parameters, extra)
 
 
-def install():
+def install(multiprocessors=2):
     """Let CUDA Python, not imported yet, find this driver, and compile kernels to PTX; returns the Driver."""
     folder = tempfile.mkdtemp()
     try:
@@ -399,7 +408,7 @@ def install():
         loaded = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)  # found by its name from here on
     finally:
         shutil.rmtree(folder)
-    driver = Driver()
+    driver = Driver(multiprocessors)
     find = ctypes.CFUNCTYPE(pointer, text)(driver.address_of)
     loaded.answer_with.argtypes = [ctypes.CFUNCTYPE(pointer, text)]
     loaded.answer_with(find)
@@ -419,15 +428,12 @@ if __name__ == "__main__":
     os.environ |= {"FASTMLP_TEST_GPU": "1", "NUMBA_ENABLE_CUDASIM": "0"}
     sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
     install()
-    with contextlib.suppress(ValueError):
-        sys.argv.remove("--")
     if sys.argv[1] == "pytest":
         import pytest
 
         status = pytest.main(["-p", "no:faulthandler", *sys.argv[2:]])
     else:
         sys.argv, status = sys.argv[1:], 0
-        sys.modules["cuda_emulator"] = sys.modules["__main__"]
         runpy.run_path(sys.argv[0], run_name="__main__")
     sys.stdout.flush(), sys.stderr.flush()
     os._exit(status)  # CUDA Python calls the driver to the end, when its functions are not there any more

@@ -12,8 +12,8 @@ Shared memory and registers begin as NaN. A copy under way (cp.async) is NaN at 
 """
 
 import bisect
+import collections
 import functools
-import math
 import re
 
 import numpy as np
@@ -32,7 +32,7 @@ LANE = np.arange(LANES)
 GROUP, IN_GROUP = LANE // 4, LANE % 4
 
 
-class Fault(Exception):
+class Fault(Exception):  # noqa: N818
     """What a program may not do, or this machine cannot."""
 
 
@@ -124,6 +124,7 @@ class Shared:
         if races.any():
             n = np.flatnonzero(races)[0]
             others = self.writer[words[n]] if self.written[words[n]] == self.interval else self.reader[words[n]]
+            others = "several" if others == SEVERAL else others
             raise Fault(f"a race: warps {warps[n]} and {others} at word {words[n]}, {'write' if writes else 'read'}")
         if writes:
             self.written[words], self.writer[words] = self.interval, warps
@@ -134,6 +135,33 @@ class Shared:
             self.read[words], self.reader[words] = self.interval, warps
             again |= self.reader[words] != warps
             self.reader[words[again]] = SEVERAL
+
+
+class Counts:
+    """What warps do: instructions by name and by line of source (file, line), and cycles of shared memory's banks.
+
+    `cycles` are what accesses take, `least` what they would if no two threads of a warp met at a bank.
+    """
+
+    def __init__(self):
+        self.instructions, self.lines = collections.Counter(), collections.Counter()
+        self.cycles, self.least = 0, 0
+
+    def issued(self, block, operation, line, warps):
+        """Some warps of a block, an array of truth values, issue an instruction."""
+        number = int(warps.sum())
+        self.instructions[operation] += number
+        if line is not None:
+            self.lines[block.kernel.files[line[0]], line[1]] += number
+
+    def accessed(self, places, size, warps):
+        """Threads of some warps, one after the other, use so many bytes of shared memory at each place."""
+        for warp in np.unique(warps):
+            own = places[warps == warp]
+            for part in np.array_split(own, max(1, len(own) * size // (4 * LANES))):
+                words = np.unique(part[:, None] // 4 + np.arange(max(1, size // 4)))
+                self.cycles += int(np.bincount(words % BANKS).max())
+                self.least += -(-len(words) // BANKS)
 
 
 class Kernel:
@@ -158,7 +186,7 @@ class Kernel:
         for prefix, (kind, count) in self.registers.items():
             for name in [f"{prefix}{n}" for n in range(count)] or [prefix]:
                 self._numbers[name] = len(self._numbers), kind
-        self.files = dict(re.findall(r"\.file\s+(\d+)\s+\"(.*?)\"", text))
+        self.files = {int(n): name for n, name in re.findall(r"\.file\s+(\d+)\s+\"(.*?)\"", text)}
         self._assemble(body[body.index("{") + 1 :])
 
     def _assemble(self, body):
@@ -607,8 +635,9 @@ COMPARISONS |= {"lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.g
 class Block:
     """A block of a launch, in the middle of its program."""
 
-    def __init__(self, kernel, memory, threads, shared_bytes, parameters, number, grid):
+    def __init__(self, kernel, memory, threads, shared_bytes, parameters, number, grid, counts=None):
         self.kernel, self.memory, self.parameters, self.threads = kernel, memory, parameters, threads
+        self.number, self.counts = number, counts
         self.warps = threads // LANES
         self.warp_of = np.arange(threads) // LANES
         self.shared = Shared(shared_bytes)
@@ -680,6 +709,9 @@ class Block:
             mask = goes if mask is None else mask & goes
             if not mask.any():
                 return
+        if self.counts is not None:
+            warps = np.ones(self.warps, bool) if mask is None else mask.reshape(-1, LANES).any(axis=1)
+            self.counts.issued(self, operation, line, warps)
         try:
             step(self, mask)
         except Fault as fault:
@@ -709,15 +741,20 @@ class Block:
         numbers[places] = np.ascontiguousarray(self.chosen(values, mask)).view(numbers.dtype).ravel()
 
     def read_shared(self, addresses, size, mask):
-        places = self.shared.places(self.chosen(addresses, mask), size)
-        self.shared.note(places, size, self.chosen(self.warp_of, mask), False)
+        places = self._places(addresses, size, mask, False)
         return self._rows(self._shared_numbers(size)[places // size].view(np.uint8), size, mask)
 
     def write_shared(self, addresses, size, values, mask):
-        places = self.shared.places(self.chosen(addresses, mask), size)
-        self.shared.note(places, size, self.chosen(self.warp_of, mask), True)
+        places = self._places(addresses, size, mask, True)
         numbers = self._shared_numbers(size)
         numbers[places // size] = np.ascontiguousarray(self.chosen(values, mask)).view(numbers.dtype).ravel()
+
+    def _places(self, addresses, size, mask, writes):
+        places, warps = self.shared.places(self.chosen(addresses, mask), size), self.chosen(self.warp_of, mask)
+        self.shared.note(places, size, warps, writes)
+        if self.counts is not None:
+            self.counts.accessed(places, size, warps)
+        return places
 
     def _shared_numbers(self, size):
         return self.shared.bytes.view(np.dtype((np.void, size)) if size == VECTOR else f"u{size}")
@@ -729,7 +766,7 @@ class Block:
         rows[mask] = found.reshape(-1, size)
         return rows.ravel()
 
-    # ---- asynchronous copies: (targets, values, threads, the group of each) until they are waited for -----------------
+    # ---- asynchronous copies: (targets, values, threads, the group of each) until they are waited for --------------
 
     def begin_copy(self, targets, sources, wanted, mask):
         threads = np.arange(self.threads) if mask is None else np.flatnonzero(mask)
@@ -762,7 +799,7 @@ class Block:
         self._copies = still
 
 
-def launch(kernel, grid, threads, shared_bytes, parameters, memory, together):
+def launch(kernel, grid, threads, shared_bytes, parameters, memory, together, counts=None):
     """Run a grid: block after block, or, where they may wait for one another, `together`.
 
     Parameters
@@ -773,13 +810,15 @@ def launch(kernel, grid, threads, shared_bytes, parameters, memory, together):
     parameters : list of bytes
     memory : Memory
     together : bool
+    counts : Counts, optional
+        What is to be told of it.
     """
     if threads > kernel.most_threads or threads % LANES:
         raise Fault(f"{threads} threads; at most {kernel.most_threads}, and whole warps")
     named = {name: value for (name, _), value in zip(kernel.parameters, parameters, strict=True)}
 
     def block(number):
-        return Block(kernel, memory, threads, shared_bytes, named, number, grid).run()
+        return Block(kernel, memory, threads, shared_bytes, named, number, grid, counts).run()
 
     with np.errstate(all="ignore"):
         if not together:
@@ -793,12 +832,3 @@ def launch(kernel, grid, threads, shared_bytes, parameters, memory, together):
             asked = asked + 1 if len(running) == len(before) else 0
             if asked > PATIENCE:
                 raise Fault("blocks wait for ever")
-
-
-def bank_cycles(places, size):
-    """How many cycles a warp's access to shared memory takes: (all, at the least); places (32,) in bytes."""
-    rounds, needed = max(1, size // 4), 0
-    for part in places.reshape(rounds, -1):
-        words = np.unique((part[:, None] + np.arange(0, size, 4)).ravel() // 4) if size >= 4 else np.unique(part // 4)
-        needed += int(np.bincount(words % BANKS, minlength=BANKS).max())
-    return needed, math.ceil(len(places) * size / (4 * BANKS))
