@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from ptx_machine import SHARED_BEGIN, Counts, Fault, Kernel, Memory, launch
 
-REGISTERS = (
-    ".reg .pred %p<8>; .reg .b16 %rs<8>; .reg .b32 %r<32>; .reg .f32 %f<16>; .reg .f64 %fd<8>; .reg .b64 %rd<16>;"
-)
 NAN = 0xFFFFFFFF
+
+
+REGISTERS = "pred %p<8>", "b16 %rs<8>", "b32 %r<32>", "f32 %f<16>", "f64 %fd<8>", "b64 %rd<16>"
 
 
 def run(body, out=32, data=(), threads=32, grid=1, shared=256, together=False, counts=None):
