@@ -11,6 +11,7 @@ two functions.
 
 # ruff: noqa: N802, N815  (the driver's own names)
 
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -397,8 +398,16 @@ class Driver:
         return self.cuLaunchKernelEx(ctypes.addressof(given), function, parameters, extra)
 
 
-def install(multiprocessors=2):
-    """Let CUDA Python, not imported yet, find this driver, and compile kernels to PTX; returns the Driver."""
+def install(multiprocessors=2, lines=False):
+    """Let CUDA Python, not imported yet, find this driver, and compile kernels to PTX; returns the Driver.
+
+    Parameters
+    ----------
+    multiprocessors : int
+    lines : bool
+        Whether instructions know which lines of the source they come from.
+    """
+    os.environ |= {"FASTMLP_TEST_GPU": "1", "NUMBA_ENABLE_CUDASIM": "0"}
     folder = tempfile.mkdtemp()
     try:
         source, library = pathlib.Path(folder, "driver.c"), pathlib.Path(folder, "libcuda.so.1")
@@ -421,11 +430,33 @@ def install(multiprocessors=2):
         return ObjectCode.from_cubin("\n".join(library.get_asm_strs(cc)).encode() + b"\0")
 
     CUDACodeLibrary.get_cubin = get_cubin
+    if lines:
+        keep_lines()
     return driver
 
 
+def keep_lines():
+    """Let all kernels and device functions be compiled with the lines of their source."""
+    from numba import cuda
+    from numba.cuda import lowering
+
+    jit, line_of = cuda.jit, lowering.get_func_def_lineno
+
+    def line_or_none(function):
+        with contextlib.suppress(IndexError):  # of a function that is nothing but a docstring
+            return line_of(function)
+
+    cuda.jit = lambda *arguments, **options: jit(*arguments, **(options | {"lineinfo": True}))
+    lowering.get_func_def_lineno = line_or_none
+
+
+def leave(status):
+    """End the process at once: CUDA Python would call the driver to the end, when its functions are gone."""
+    sys.stdout.flush(), sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    os.environ |= {"FASTMLP_TEST_GPU": "1", "NUMBA_ENABLE_CUDASIM": "0"}
     sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
     install()
     if sys.argv[1] == "pytest":
@@ -435,5 +466,4 @@ if __name__ == "__main__":
     else:
         sys.argv, status = sys.argv[1:], 0
         runpy.run_path(sys.argv[0], run_name="__main__")
-    sys.stdout.flush(), sys.stderr.flush()
-    os._exit(status)  # CUDA Python calls the driver to the end, when its functions are not there any more
+    leave(status)
