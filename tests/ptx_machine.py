@@ -8,12 +8,15 @@ are behind first, until they are together again. What a GPU forgives, or punishe
 - a warp that comes to an instruction of the whole warp without all of its threads;
 - threads that wait at a barrier, or for other blocks, for ever.
 
+Races in global memory it does not look for, but blocks take turns at barriers.
+
 Shared memory and registers begin as NaN. A copy under way (cp.async) is NaN at its target until it is waited for.
 """
 
 import bisect
 import collections
 import functools
+import random
 import re
 
 import numpy as np
@@ -22,7 +25,8 @@ LANES, BANKS = 32, 32
 SHARED_BEGIN = 1024  # what lies before is the system's
 VECTOR = 16  # bytes that a thread moves at once, at the most
 SEVERAL = -2  # warps have read a place
-PATIENCE = 10_000  # times that each block is asked whether it goes on
+PATIENCE = 1_000  # times that each block is asked, on average, and none goes on
+AT_ONCE = 8  # blocks that run by turns where they need not wait for one another
 
 KINDS = {f"{letter}{8 * size}": np.dtype(f"{kind}{size}") for letter, kind in (("u", "u"), ("b", "u"), ("s", "i"))
          for size in (1, 2, 4, 8)}  # fmt: skip
@@ -324,7 +328,7 @@ class Kernel:
             function = lambda x, y: x - quotient(x, y) * y  # noqa: E731
         elif words[:2] == ["fma", "rm"] and last == "f32":
             function = multiply_add_down
-        elif name in FUNCTIONS and not {"hi", "sat", "cc", "rm", "rp", "rz"} & set(words):
+        elif name in FUNCTIONS and set(words[1:-1]) <= MODIFIERS.get(name, set()):
             function = FUNCTIONS[name]
         else:
             raise ValueError(name)
@@ -397,6 +401,8 @@ class Kernel:
         if "sat" in words or "ftz" in words:
             raise ValueError(words)
         if source.kind != "f" or (target.kind == "f" and not set(words[1:-2]) & {"rni", "rzi", "rmi", "rpi"}):
+            if not set(words[1:-2]) <= {"rn"}:
+                raise ValueError(words)
             return lambda block, mask: put(block, np.asarray(value(block)).astype(target), mask)
         whole = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}[words[1]]
         if target.kind == "f":
@@ -613,6 +619,12 @@ def product_sum(x, y, z):
     return multiply_add(x, y, z) if np.result_type(x).kind == "f" else x * y + z
 
 
+def power_of_two(x):
+    """2^x; zero instead of numbers below the smallest normal one."""
+    found = np.exp2(x)
+    return np.where(found < np.finfo(found.dtype).tiny, found.dtype.type(0), found)
+
+
 def copysign(x, y):
     return np.copysign(y, x)
 
@@ -620,8 +632,12 @@ def copysign(x, y):
 FUNCTIONS = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "mad": product_sum, "fma": multiply_add,
     "div": np.divide, "rcp": lambda x: 1 / x, "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x), "neg": np.negative,
-    "abs": np.abs, "min": np.fmin, "max": np.fmax, "ex2": np.exp2, "lg2": np.log2, "copysign": copysign,
+    "abs": np.abs, "min": np.fmin, "max": np.fmax, "ex2": power_of_two, "lg2": np.log2, "copysign": copysign,
     "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert,
+}  # fmt: skip
+MODIFIERS = {
+    "add": {"rn"}, "sub": {"rn"}, "mul": {"rn", "lo"}, "mad": {"lo"}, "fma": {"rn"}, "div": {"rn"}, "sqrt": {"rn"},
+    "rcp": {"rn", "approx", "ftz"}, "ex2": {"approx", "ftz"}, "lg2": {"approx"}, "rsqrt": {"approx"},
 }  # fmt: skip
 COMPARISONS = {
     "eq": np.equal, "ne": lambda x, y: (x < y) | (x > y), "lt": np.less, "le": np.less_equal, "gt": np.greater,
@@ -653,7 +669,7 @@ class Block:
         self._commits, self._copies = np.zeros(threads, int), []
 
     def run(self):
-        """Run to the end; what is yielded in between is nothing, each time that another block is waited for."""
+        """Run to the end; yields at each barrier (True), and each time that another block may be waited for (False)."""
         parts, labels = self.kernel.parts, self.kernel.labels
         at, places, waiting = 0, None, None  # one place for all threads, or the place of each: -1 behind the end
         while True:
@@ -663,8 +679,11 @@ class Block:
                 if not ready.any():
                     if not waiting.any():
                         return
+                    if len(set(places[waiting].tolist())) > 1 or not waiting.all():
+                        raise Fault("threads wait at a barrier to which others do not come")
                     waiting[:] = False
                     self.shared.interval += 1
+                    yield True
                     continue
                 at = int(places[ready].min())
                 mask = ready & (places == at)
@@ -675,10 +694,11 @@ class Block:
                 self.carry_out(operation, step, condition, line, mask)
             after = at + 1
             if how[0] == "poll":
-                yield
+                yield False
             elif how[0] == "barrier":
                 if mask is None:
                     self.shared.interval += 1
+                    yield True
                 else:
                     waiting[mask] = True
             elif how[0] == "return" or how[0] == "branch":
@@ -800,7 +820,7 @@ class Block:
 
 
 def launch(kernel, grid, threads, shared_bytes, parameters, memory, together, counts=None):
-    """Run a grid: block after block, or, where they may wait for one another, `together`.
+    """Run a grid: some blocks by turns, chosen by chance at each barrier, or, where they wait for one another, all.
 
     Parameters
     ----------
@@ -820,15 +840,19 @@ def launch(kernel, grid, threads, shared_bytes, parameters, memory, together, co
     def block(number):
         return Block(kernel, memory, threads, shared_bytes, named, number, grid, counts).run()
 
+    chance = random.Random(grid)
     with np.errstate(all="ignore"):
-        if not together:
-            for number in range(grid):
-                for _ in block(number):
+        for first in range(0, grid, grid if together else AT_ONCE):
+            running = [block(number) for number in range(first, grid if together else min(first + AT_ONCE, grid))]
+            asked = 0
+            while running:
+                n = chance.randrange(len(running))
+                moved = next(running[n], None)
+                if moved is None:
+                    running[n] = running[-1]
+                    running.pop()
+                elif not moved and not together:
                     raise Fault("a block waits for others, which need not run")
-            return
-        running, asked = [block(number) for number in range(grid)], 0
-        while running:
-            before, running = running, [one for one in running if next(one, running) is None]
-            asked = asked + 1 if len(running) == len(before) else 0
-            if asked > PATIENCE:
-                raise Fault("blocks wait for ever")
+                asked = asked + 1 if moved is False else 0
+                if asked > PATIENCE * grid:
+                    raise Fault("blocks wait for ever")

@@ -5,6 +5,7 @@ too (layout.SHAPES); on a GPU the same tests also have widths and minibatches on
 """
 
 import itertools
+import math
 import warnings
 
 import numpy as np
@@ -143,6 +144,35 @@ def test_slices(force, monkeypatch, slices):
     assert_parameters(twin, reference.train(lecture(net), X, T, reference.SGD(0.5), 1, batch_size=30).net, 1e-5)
 
 
+@pytest.mark.parametrize("mode", (launch.COOPERATIVE, STAGES))
+@pytest.mark.parametrize("activation", ("tanh", "swish"))
+def test_blocks_that_share_rows(monkeypatch, force, activation, mode):
+    """The last weights' forward, delta and backward by several blocks for the same rows: each loss counts once."""
+    monkeypatch.setattr(layout, "blocks_that_share", lambda program, fused: fused[-1]["columns"])
+    force(layout.SHAPES[0], 1, mode)
+    f = fastmlp.Activation(swish, swish_derivative) if activation == "swish" else activation
+    net = network((6, 70, 3), activation=f, output="softmax", loss="log_loss", l2=0.02)
+    found = layout.build(
+        layout.SHAPES[0], layout.layout(net.sizes, f, "softmax", np.float32), 9, 1, 0, False, 1, np.float32,
+        launch.machine(),
+    )  # fmt: skip
+    assert found.stages["fused"].max() == -(-70 // layout.SHAPES[0].columns)
+    X, T = data(net, 21)
+    twin = gpu(net)
+    history = twin.train(X, T, optimizer=fastmlp.SGD(0.5), batch_size=9, epochs=1, shuffle=False)
+    expected = net.train(X, T, optimizer=fastmlp.SGD(0.5), batch_size=9, epochs=1, shuffle=False)
+    assert_close([*twin.weights, *twin.biases], [*net.weights, *net.biases], 1e-5)
+    np.testing.assert_allclose(history.objective, expected.objective, rtol=1e-5)
+
+
+def test_blocks_share_nothing_else():
+    """With a hidden layer before, which f'(z) of a user's f is kept for, or a wide output, rows are one block's."""
+    for sizes, split in (((6, 70, 70, 3), 1), ((6, 70, 300), 1), ((6, 70, 3), 0), ((6, 70, 3), 2)):
+        base = layout.layout(sizes, "tanh", "identity", np.float32)
+        settings = 9, 1, 0, False, split, np.float32, layout.Machine()
+        assert layout.build(layout.SHAPES[0], base, *settings).stages["fused"].max() <= 1
+
+
 def test_chunks(monkeypatch):
     """A minibatch in several chunks, the last one shorter, and a minibatch that ends in the first chunk."""
     monkeypatch.setattr(trainer, "CHUNK_ROWS", 8)
@@ -153,6 +183,14 @@ def test_chunks(monkeypatch):
     twin.train(X, T, optimizer=optimizers[0], batch_size=19, epochs=2, shuffle=False)
     assert_parameters(twin, reference.train(lecture(net), X, T, optimizers[1], 2, batch_size=19).net, 1e-5)
     assert_lecture(twin, X, T)
+
+
+def swish(z):
+    return z / (1.0 + math.exp(-z))
+
+
+def swish_derivative(z):
+    return swish(z) + (1.0 - swish(z)) / (1.0 + math.exp(-z))
 
 
 class ReplayedGraph:

@@ -105,6 +105,14 @@ COPY += "cvt.u32.u64 %r5, %rd5;\ncp.async.cg.shared.global [%r5], [%rd4], 16, {s
 LOAD = "ld.shared.v4.u32 {%r2, %r3, %r4, %r8}, [%rd5];\nst.global.u32 [%rd1], %r3;"
 
 
+@pytest.mark.parametrize("after", ("bar.sync 0;\nret;", "ret;"))
+def test_barriers_of_some(after):
+    """A barrier to which one warp comes and the other does not."""
+    part = "setp.lt.u32 %p1, %r1, 32;\n@%p1 bra $L1;\nbar.sync 0;\nret;\n$L1:\n"
+    with pytest.raises(Fault, match="others do not come"):
+        run(part + after, out=64, threads=64)
+
+
 def test_copies():
     """Asynchronous copies are there when they have been waited for, as zeros where nothing is wanted."""
     data = np.arange(128) + 7
@@ -156,7 +164,10 @@ def test_faults():
         ("st.global.u32 [%rd1+4], %r1;", "nobody's"),
         ("st.global.u32 [%rd1+2], %r1;", "no multiple of 4"),
         ("st.shared.u32 [smem+256], %r1;", "shared memory"),
+        ("setp.lt.u32 %p1, %r1, 5;\n@%p1 bra $L1;\nbar.sync 0;\n$L1:\n", "others do not come"),
         ("vote.sync.any.pred %p1, %p2, -1;", "not carried out: vote"),
+        ("cvt.rz.f32.f64 %f1, %fd1;", "not carried out: cvt"),
+        ("min.NaN.f32 %f1, %f2, %f3;", "not carried out: min"),
         ("$L1:\nld.relaxed.gpu.global.u32 %r2, [%rd2];\nbra.uni $L1;", "wait for ever"),
     ):  # fmt: skip
         with pytest.raises(Fault, match=message):

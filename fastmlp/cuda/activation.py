@@ -107,7 +107,10 @@ def make_activation(real, supplied=None):
 
 @functools.cache
 def make_activate_all(real, count, supplied=None):
-    """activate_all(activation, z, slopes): f of `count` z in their place, and f', which f it is being asked once."""
+    """activate_all(activation, z, slopes): z[n] becomes f(z[n]), slopes[n] f'(z[n]), for `count` units.
+
+    Which f it is is asked once.
+    """
     m = mathematics(real)
     logistic, tanh, relu, softplus, exponential = m.logistic, m.tanh, m.relu, m.softplus, m.exponential
     logistic_derivative, tanh_derivative = m.logistic_derivative, m.tanh_derivative

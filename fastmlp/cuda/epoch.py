@@ -134,8 +134,8 @@ def make_task(real: type, shape: AnyShape, resident: bool, supplied: Supplied):
     def run_task(work, chunk, operations, stage, task, number):
         """Do a task of a stage for a chunk: one tile of one operation, or all of a fused stage for a tile of rows.
 
-        Where blocks share the rows, each has a share of an operation's columns of tiles, or does all of it, if that is
-        one column: they write the same numbers then, and each reads its own.
+        Where blocks share the rows, each has a share of the last operation's columns of tiles, and does all of those
+        before, which have one column: all blocks write the same numbers there, and none changes what others read.
         """
         step, o = work.step, stage.first_operation
         while not stage.fused and o + 1 < stage.last_operation and operations[o + 1].first_task <= task:

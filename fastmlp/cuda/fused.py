@@ -174,7 +174,6 @@ def make_forward(shape: PassShape, supplied: Any) -> Any:
     multiply, load_rows = make_multiply(shape, False), make_load_rows(shape)
     activate_all, kept = make_activate_all(np.float32, SUMS, supplied), make_activation(np.float32, supplied)[-1]
 
-
     @device
     def forward(work, chunk, l, r0):
         """z_j = sum_i W_ji a_i + b_j, a_j = f(z_j), f'(z_j) for the examples r0 ... r0 + rows - 1, a warp 16 of them.
@@ -200,7 +199,7 @@ def make_forward(shape: PassShape, supplied: Any) -> Any:
                 for n in range(SUMS):
                     sums[n] = ring[b_at + j0 + n // 4 * 8 + n % 2]
                 multiply(ring, sums, a, W_at, j0)
-            activate_all(activation, sums, slopes)
+                activate_all(activation, sums, slopes)
             for n in range(0, SUMS, 2):
                 there, i = there_0 if n % 4 == 0 else there_1, j + j0 + n // 4 * 8
                 a_0, s_0 = (sums[n], slopes[n]) if there and i < n_out else (ZERO, ZERO)
@@ -279,7 +278,7 @@ def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> An
     def output_delta(work, chunk, r0):
         """delta_j = (a_j - y_j) f'(z_j) and the losses (eq. 4) of the examples r0 ... r0 + rows - 1, a warp 16 of them.
 
-        Reads a (rows, n_in) and W (n_in, n_out) in shared memory, b, T and the examples' weights; writes delta
+        Reads a (rows, n_in), W (n_in, n_out) and b in shared memory, T and the examples' weights; writes delta
         (rows, n_out) there, zeros for what there is not. For softmax the product is made three times, for the largest z
         of a row, the sum of the powers and delta, which costs less than keeping z. A row is four threads'.
         """
@@ -311,7 +310,7 @@ def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> An
                     multiply(ring, sums, a, W_at, j0)
                 for k in range(j0, j0 + COLUMNS, 8):  # not written out: the losses' code is long
                     d_0, d_1, d_2, d_3 = ZERO, ZERO, ZERO, ZERO
-                    if k < n_out:  # rows of T are padded to so many
+                    if k < n_out:  # rows of T are as long as whole groups; what is behind n_out is dropped
                         one, two = k + column < n_out, k + column + 1 < n_out
                         z_0, z_1, z_2, z_3 = sums[0], sums[1], sums[2], sums[3]
                         if look == LARGEST:

@@ -40,8 +40,9 @@ def make_gather(real, per_word=1, together=1):
     def gather(work, operation, chunk, row):
         """Inputs, targets and weights of the examples row ... row + operation.task_rows - 1 of the chunk.
 
-        Reads the data and the order; writes a^(1) (examples, n_in), T (examples, n_out), with zeros to the next vector,
-        and the weights in the rows of the task, which no other block has. operation.lanes threads share a row.
+        Reads the data and the order; writes a^(1) (examples, n_in), T (examples, n_out), with zeros to the next vector
+        (what rows have behind it stays as it was made, zeros, too), and the weights in the rows of the task, which no
+        other block has. operation.lanes threads share a row.
         """
         step, room = work.step, work.room
         bottom, top = work.layers[0], work.layers[step.n_layers - 1]

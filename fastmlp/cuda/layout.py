@@ -436,17 +436,16 @@ class Program:
         if not fused:
             tiles = self.tasks(operation)
             return machine.product_seconds(self.shape, terms, tiles, self.real, tiles)
-        # a block has its columns one after the other
+        # a block has its columns one after the other, and nothing else is done beside a tile's terms
         blocks, columns = operation["rows"] * fused, math.ceil(operation["columns"] / fused)
-        rounds = math.ceil(blocks / machine.multiprocessors)
-        tiles = columns * rounds * machine.multiprocessors
-        alone = (columns - 1) * rounds * machine.tile_seconds
-        return alone + machine.product_seconds(self.shape, terms, tiles, self.real, blocks)
+        tiles = blocks if columns == 1 else math.ceil(blocks / machine.multiprocessors) * machine.multiprocessors
+        return columns * machine.product_seconds(self.shape, terms, tiles, self.real, blocks)
 
     def stage(self, operations: list[dict[str, int]], fused: int = 0, last_only: bool = False) -> None:
         """Add a stage; its operations' tasks follow one another, unless they are fused.
 
-        Where several blocks share rows, each does what has one column of tiles for itself: it is the same for all.
+        Where several blocks share rows, each does all but the last operation for itself. These write the same numbers
+        whenever they are done, and none of them overwrites what another has read.
         """
         if not operations:
             return
@@ -490,6 +489,13 @@ def threads_a_row(n_in: int, threads: int, real: Any) -> int:
     return found
 
 
+def blocks_that_share(program: Program, fused: list[dict[str, int]]) -> int:
+    """How many blocks share the rows of a stage of the output's layer alone, forward and back: those of the cheaper."""
+    *before, last = [operation["columns"] for operation in fused]
+    choices = [1, last] if set(before) == {1} else [1]
+    return min(choices, key=lambda blocks: sum(program.cost(operation, blocks) for operation in fused))
+
+
 def build(
     shape: TileShape,
     base: Layout,
@@ -524,9 +530,7 @@ def build(
     fused += [operation(OUTPUT if rule == PREDICT else OUTPUT_DELTA, n_layers - 1)]
     if training:
         fused += [operation(BACKWARD, l) for l in range(n_layers - 1, max(split, 1) - 1, -1)]
-    *before, last = [operation["columns"] for operation in fused]
-    shares = [1, last] if split and training and set(before) == {1} else [1]
-    program.stage(fused, fused=min(shares, key=lambda blocks: sum(program.cost(one, blocks) for one in fused)))
+    program.stage(fused, fused=blocks_that_share(program, fused) if training and split == n_layers - 1 else 1)
     slices, norms, squares = 1, 0, 0
     if training:
         for l in range(min(split, n_layers) - 1, 0, -1):

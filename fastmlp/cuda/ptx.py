@@ -155,10 +155,12 @@ else:
 
     @intrinsic
     def flat(typing_context, array):
-        """An array of one dimension whose indices are not negative.
+        """A contiguous array of one dimension whose indices are not negative.
 
         Of all others CUDA Python asks each time whether an index counts from the end: four instructions of 64 bits.
         """
+
+        assert array.ndim == 1 and array.layout == "C"
 
         def generate(context, builder, signature, arguments):
             return context.make_array(array)(context, builder, arguments[0]).data

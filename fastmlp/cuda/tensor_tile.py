@@ -150,8 +150,8 @@ def _product(shape: WarpShape, a_by_row: bool, b_by_row: bool) -> Product:
         second = x * b_line + start if b_by_row else start * per_word * b_line + x // per_word
         first = shared_address(ring, first) + uint32(own_a(lane))
         second = shared_address(ring, a_size + second) + uint32(own_b(lane))
-        a_source, a_target, a_lines, a_terms = aim_a(A, terms, t)
-        b_source, b_target, b_lines, b_terms = aim_b(B, terms, t)
+        a_source, a_target, a_left = aim_a(A, terms, t)
+        b_source, b_target, b_left = aim_b(B, terms, t)
         a_step, b_step = words if a_by_row else depth * A[2], words if b_by_row else depth * B[2]
         for n in range(n_sums):
             sums[n] = ZERO
@@ -162,8 +162,8 @@ def _product(shape: WarpShape, a_by_row: bool, b_by_row: bool) -> Product:
             if k >= (stages - 1) * depth:
                 wait()
                 cuda.syncthreads()
-            bring_a(ring, at + a_target, A, a_source, a_lines, a_terms - k)
-            bring_b(ring, at + b_target, B, b_source, b_lines, b_terms - k)
+            bring_a(ring, at + a_target, A, a_source, a_left, k)
+            bring_b(ring, at + b_target, B, b_source, b_left, k)
             a_source, b_source = a_source + a_step, b_source + b_step
             commit_copies()
             at = at + step_size if at < (stages - 1) * step_size else 0
@@ -208,8 +208,8 @@ def _bringer(shape: WarpShape, count: int, by_row: bool, begin: int) -> Any:
 
     The factor is (array, place, stride, count), in words but for the count: rows from that on become zeros, as do terms
     from `terms` on. A thread copies a vector of each `lines_each`-th line. aim(factor, terms, t) is where a thread's
-    first vector is, where it goes in a step, and how many lines and terms there are from it on, all of which but the
-    last stay so; bring(ring, at, factor, source, lines, terms) begins the copies.
+    first vector is, where it goes in a step, and how many terms there are from it on, none for rows that there are not;
+    bring(ring, at, factor, source, left, k) begins the copies of the terms from the k-th on.
     """
     per_word, depth, line_words = shape.per_word, shape.depth(None), shape.line(count, by_row)
     vectors = (shape.words if by_row else count // per_word) // VECTOR_WORDS  # of a line
@@ -225,17 +225,17 @@ def _bringer(shape: WarpShape, count: int, by_row: bool, begin: int) -> Any:
         source = place + line * stride + vector * VECTOR_WORDS
         target = begin + line * line_words + vector * VECTOR_WORDS
         if by_row:
-            return source, target, there - line, terms - vector * numbers
-        return source, target, there - vector * numbers, terms - line
+            return source, target, terms - vector * numbers if line < there else 0
+        return source, target, terms - line if vector * numbers < there else 0
 
     @device
-    def bring(ring, at, factor, source, lines_left, terms_left):
-        array, place, stride, there = factor
+    def bring(ring, at, factor, source, left, k):
+        array, _, stride, there = factor
         for n in range(copies):
             if by_row:
-                wanted = n * lines_each < lines_left and terms_left > 0
+                wanted = k < left and (n == 0 or thread() // vectors + n * lines_each < there)
             else:
-                wanted = lines_left > 0 and n * lines_each < terms_left
+                wanted = k + n * lines_each < left
             copy_async(ring, at + n * lines_each * line_words, array, source + n * lines_each * stride, wanted)
 
     return aim, bring
