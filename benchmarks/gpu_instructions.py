@@ -47,6 +47,7 @@ class StageCounts(ptx_machine.Counts):
         issued += warps
         if operation.startswith("red.release"):
             self.longest[block.number].append(int(issued.max()))
+        if operation.startswith("ld.acquire"):  # it has waited for the others
             issued[:] = 0
 
 
