@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from fastmlp.codes import EXPONENTIAL, LOGISTIC, RELU, SOFTPLUS, SUPPLIED, TANH
+from fastmlp.codes import EXPONENTIAL, IDENTITY, LOGISTIC, RELU, SOFTPLUS, SUPPLIED, TANH
 from fastmlp.cuda.compiling import device, mathematics, of_users
 from fastmlp.cuda.work import MINIBATCH, OFFSET
 
@@ -111,47 +111,28 @@ def make_activate_all(real, count, supplied=None):
 
     Which f it is is asked once.
     """
-    m = mathematics(real)
-    logistic, tanh, relu, softplus, exponential = m.logistic, m.tanh, m.relu, m.softplus, m.exponential
-    logistic_derivative, tanh_derivative = m.logistic_derivative, m.tanh_derivative
-    relu_derivative, softplus_derivative = m.relu_derivative, m.softplus_derivative
-    one = real(1)
+    activate, slope, *_ = make_activation(real, supplied)
 
     @device
-    def activate_all(activation, z, slopes):
-        if activation == LOGISTIC:
-            for n in range(count):
-                z[n] = logistic(z[n])
-                slopes[n] = logistic_derivative(z[n])
-        elif activation == TANH:
-            for n in range(count):
-                z[n] = tanh(z[n])
-                slopes[n] = tanh_derivative(z[n])
-        elif activation == RELU:
-            for n in range(count):
-                z[n] = relu(z[n])
-                slopes[n] = relu_derivative(z[n])
-        elif activation == SOFTPLUS:
-            for n in range(count):
-                z[n] = softplus(z[n])
-                slopes[n] = softplus_derivative(z[n])
-        elif activation == EXPONENTIAL:
-            for n in range(count):
-                z[n] = exponential(z[n])
-                slopes[n] = one
-        else:
-            for n in range(count):
-                slopes[n] = one
-
-    if supplied is None:
-        return activate_all
-
-    f, df = of_users(real, supplied.plain_f, 1), of_users(real, supplied.plain_df, 1)
-
-    @device
-    def activate_all_supplied(activation, z, slopes):
+    def put_through(which, z, slopes):
         for n in range(count):
-            slopes[n] = df(z[n])
-            z[n] = f(z[n])
+            a = activate(which, z[n])
+            slopes[n] = slope(which, z[n], a)
+            z[n] = a
 
-    return activate_all_supplied
+    @device
+    def activate_all(activation, z, slopes):  # constants leave one f to each branch
+        if activation == LOGISTIC:
+            put_through(LOGISTIC, z, slopes)
+        elif activation == TANH:
+            put_through(TANH, z, slopes)
+        elif activation == RELU:
+            put_through(RELU, z, slopes)
+        elif activation == SOFTPLUS:
+            put_through(SOFTPLUS, z, slopes)
+        elif activation == EXPONENTIAL:
+            put_through(EXPONENTIAL, z, slopes)
+        else:
+            put_through(IDENTITY, z, slopes)
+
+    return activate_all if supplied is None else put_through
