@@ -47,6 +47,11 @@ class Case(NamedTuple):
         return self.recipe == "practice"
 
     @property
+    def steps(self):
+        """Minibatches of one epoch."""
+        return self.examples // self.batch
+
+    @property
     def flops(self):
         """Floating-point operations of one epoch: three products a layer, but no error sent back to the inputs."""
         weights = [n_in * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:])]

@@ -44,7 +44,7 @@ def look() -> Probe:
     if importlib.util.find_spec("numba_cuda") is None or importlib.util.find_spec("cuda") is None:
         return Probe()
     try:
-        from cuda.bindings import driver, nvrtc
+        from cuda.bindings import driver, nvrtc, nvvm
     except ImportError as problem:
         return Probe(installed=True, broken=str(problem))
     try:
@@ -60,6 +60,7 @@ def look() -> Probe:
         return Probe(installed=True, driver=True)
     try:
         major, minor = nvrtc.nvrtcVersion()[1:3]
+        nvvm.version()
     except Exception as problem:
         return Probe(installed=True, driver=True, devices=devices, broken=str(problem))
     device = driver.cuDeviceGet(0)[1]

@@ -4,13 +4,13 @@ The definitions are those of the PTX ISA. Threads that have come apart run on in
 are behind first, until they are together again. What a GPU forgives, or punishes by chance, is a `Fault` here:
 
 - an address outside of what was allocated, or not a multiple of what is read there;
-- two warps that use the same place of shared memory between two barriers, one of them writing (a race);
+- two warps that use the same place of memory, one of them writing, though no barrier of their block, and nothing that
+  one block released and the other acquired, stands between them (a race); numbers that stay the same are none;
 - a warp that comes to an instruction of the whole warp without all of its threads;
 - threads that wait at a barrier, or for other blocks, for ever.
 
-Races in global memory it does not look for, but blocks take turns at barriers.
-
-Shared memory and registers begin as NaN. A copy under way (cp.async) is NaN at its target until it is waited for.
+Blocks take turns at barriers. Shared memory and registers begin as NaN. A copy under way (cp.async) is NaN at its
+target until it is waited for, and what it copies must not change until then.
 """
 
 import bisect
@@ -24,7 +24,8 @@ import numpy as np
 LANES, BANKS = 32, 32
 SHARED_BEGIN = 1024  # what lies before is the system's
 VECTOR = 16  # bytes that a thread moves at once, at the most
-SEVERAL = -2  # warps have read a place
+CODES, SEVERAL, BLOCKS = 128, 63, 127  # who: a turn * CODES + a warp, or several warps of a block, or several blocks
+UNIT = 2  # bytes of global memory that are used as one
 PATIENCE = 1_000  # times that each block is asked, on average, and none goes on
 AT_ONCE = 8  # blocks that run by turns where they need not wait for one another
 
@@ -40,6 +41,146 @@ class Fault(Exception):  # noqa: N818
     """What a program may not do, or this machine cannot."""
 
 
+class Uses:
+    """Who has used which unit of a memory last: codes, as above."""
+
+    def __init__(self, units):
+        self.written, self.read = np.zeros(units, np.int64), np.zeros(units, np.int64)
+        self.owners = np.zeros(units, np.uint64)  # a bit for each block, where several have written the same
+
+    def note(self, units, warps, seen, writes, same=False):
+        """Note that threads use units; a fault if there is a race.
+
+        Parameters
+        ----------
+        units, warps : (n,) int arrays
+            What each thread uses, and its warp.
+        seen : Seen
+            What the block has seen of others.
+        writes : bool
+        same : (n,) array of truth values, optional
+            Where what is written is there already, which is no race.
+        """
+        who, owned = seen.turn * CODES + warps, np.zeros(0, int)
+        writers, readers = self.written[units], self.read[units]
+        races, beside = seen.unseen(writers, who), seen.unseen(readers, who)
+        if races.any():
+            if writes:
+                owned = np.flatnonzero(races & same)
+            else:
+                owned = np.flatnonzero(races & (writers % CODES == BLOCKS))
+                owned = owned[self.owners[units[owned]] & seen.bit != 0]
+            races[owned] = False
+        if writes and beside.any():
+            races |= beside & ~np.asarray(same)
+        if races.any():
+            n = np.flatnonzero(races)[0]
+            other = writers[n] if seen.unseen(writers[n : n + 1], who[n : n + 1])[0] else readers[n]
+            does = "writes" if writes else "reads"
+            raise Fault(f"a race: {seen.name(who[n])} {does} and {seen.name(other)}, at {units[n]}")
+        if writes:
+            self.written[units] = who
+            if owned.size:
+                self._own(units[owned], writers[owned], who[owned], seen)
+        else:
+            if beside.any():
+                who[beside] = seen.together(readers[beside], who[beside])
+            self.read[units] = who
+            mixed = self.read[units] != who  # by several warps at once
+            if mixed.any():
+                self.read[units[mixed]] |= SEVERAL
+
+    def _own(self, units, before, who, seen):
+        """Note that units have been written by others, and by `who` with the same numbers."""
+        self.written[units] = seen.together(before, who)
+        first = before % CODES != BLOCKS
+        self.owners[units[first]] = seen.bits(before[first])
+        self.owners[units] |= seen.bit
+
+
+class Turns:
+    """The turns of a launch's blocks: a turn is a block's time between two barriers, or from one until it releases.
+
+    Turns are numbered as they begin. A stage of a block ends when it releases; what others did in theirs it learns by
+    acquiring. Where no block does either, the whole launch is one stage.
+    """
+
+    def __init__(self, grid=1, first=1, stage=1):
+        self.grid, self.first, self.number, self.stage = grid, first, first, stage
+        self.begins = {}  # the first turn of each stage
+        self.block_of, self.stage_of = np.zeros(64, int), np.zeros(64, int)  # by turn, from the first on
+
+    def begin(self, block, stage):
+        """The number of a block's next turn."""
+        at = self.number - self.first
+        if at == len(self.block_of):
+            self.block_of, self.stage_of = (np.append(x, np.zeros_like(x)) for x in (self.block_of, self.stage_of))
+        self.block_of[at], self.stage_of[at] = block, stage
+        self.begins.setdefault(stage, self.number)
+        self.number += 1
+        return self.number - 1
+
+
+class Seen:
+    """What a block has seen of the blocks of its launch: all that each did in its stages up to one."""
+
+    def __init__(self, turns, block=0):
+        self.turns, self.block, self.stage, self.bit = turns, block, turns.stage, np.uint64(1 << block % 64)
+        self.stages, self.acquired = np.full(turns.grid, turns.stage - 1), None
+        self.all_of = turns.stage if turns.grid == 1 else turns.stage - 1  # a stage of which all has been seen
+        self.begin()
+
+    def begin(self):
+        """Begin a turn, in which all threads know what one of them has acquired."""
+        if self.acquired is not None:
+            self.stages, self.acquired = np.maximum(self.stages, self.acquired), None
+            self.all_of = int(np.delete(self.stages, self.block).min(initial=self.stage))
+        self.turn = self.turns.begin(self.block, self.stage)
+        self.horizon = CODES * self.turns.begins.get(self.all_of + 1, self.turn)
+
+    def release(self, released):
+        """What is to be known to whoever acquires what this block releases now, and others have before."""
+        known = np.maximum(self.stages, self.stages if released is None else released)
+        known[self.block] = self.stage
+        self.stage += 1
+        self.turns.stage = max(self.turns.stage, self.stage)
+        self.begin()
+        return known
+
+    def acquire(self, released):
+        """What has been released is known, from the next turn on."""
+        self.acquired = released if self.acquired is None else np.maximum(self.acquired, released)
+
+    def unseen(self, codes, who):
+        """Which uses are not known to have been before those of `who`, this block's in this turn."""
+        found = (codes >= self.horizon) & (codes != who)
+        if found.any():
+            some = codes[found]
+            turns, several = some // CODES - self.turns.first, some % CODES == BLOCKS
+            blocks = self.turns.block_of[turns]
+            later = self.turns.stage_of[turns] > np.where(several, self.all_of, self.stages[blocks])
+            found[found] = np.where((blocks == self.block) & ~several, some // CODES == self.turn, later)
+        return found
+
+    def together(self, codes, who):
+        """The codes of uses by others, and, not seen by them, by `who`."""
+        turns, own = (x // CODES - self.turns.first for x in (codes, who))
+        within = (self.turns.block_of[turns] == self.block) & (codes % CODES != BLOCKS)
+        later = np.where(self.turns.stage_of[turns] > self.turns.stage_of[own], codes, who)
+        return np.where(within, who | SEVERAL, later | BLOCKS)
+
+    def bits(self, codes):
+        """The bit of the block of each use."""
+        return np.uint64(1) << (self.turns.block_of[codes // CODES - self.turns.first] % 64).astype(np.uint64)
+
+    def name(self, code):
+        """Who that is, in words."""
+        warp, block = code % CODES, self.turns.block_of[code // CODES - self.turns.first]
+        if warp == BLOCKS:
+            return "several blocks"
+        return f"{'several warps' if warp == SEVERAL else f'warp {warp}'} of block {block}"
+
+
 class Memory:
     """A GPU's memory: numbers at addresses, in pieces that are allocated and given back."""
 
@@ -49,6 +190,8 @@ class Memory:
         self.bytes = np.full(size, 0xFF, np.uint8)
         self.pieces, self._begins = {}, []  # address: size; the addresses in order
         self._views = {}
+        self.uses, self.released = Uses(size // UNIT), {}  # released: see Seen, of the place of a counter
+        self.turn, self.stage = 1, 1  # of the next launch
 
     def allocate(self, size):
         """The address of so many bytes of 0xFF, a multiple of 512; None if there is no room for them."""
@@ -99,14 +242,11 @@ class Memory:
 
 
 class Shared:
-    """A block's shared memory, and which warps have used which words since the last barrier."""
+    """A block's shared memory, and which warps have used which words of it."""
 
     def __init__(self, size):
         self.bytes = np.full(-(-size // VECTOR) * VECTOR, 0xFF, np.uint8)
-        words = len(self.bytes) // 4
-        self.interval = 0
-        self.written, self.read = np.full(words, -1), np.full(words, -1)  # the interval, and the warp
-        self.writer, self.reader = np.zeros(words, int), np.zeros(words, int)
+        self.uses, self.seen = Uses(len(self.bytes) // 4), Seen(Turns())
         self.size = size
 
     def places(self, addresses, size):
@@ -116,29 +256,14 @@ class Shared:
             raise Fault(f"{size} bytes at {places.min()} to {places.max()} of {self.size} in shared memory")
         return places
 
-    def note(self, places, size, warps, writes):
-        """Note that threads of some warps use so many bytes at each place."""
-        if size > 4:
-            places = (places[:, None] + np.arange(0, size, 4)).ravel()
-            warps = np.repeat(warps, size // 4)
-        words = places // 4
-        races = (self.written[words] == self.interval) & (self.writer[words] != warps)
-        if writes:
-            races |= (self.read[words] == self.interval) & (self.reader[words] != warps)
-        if races.any():
-            n = np.flatnonzero(races)[0]
-            others = self.writer[words[n]] if self.written[words[n]] == self.interval else self.reader[words[n]]
-            others = "several" if others == SEVERAL else others
-            raise Fault(f"a race: warps {warps[n]} and {others} at word {words[n]}, {'write' if writes else 'read'}")
-        if writes:
-            self.written[words], self.writer[words] = self.interval, warps
-            if (self.writer[words] != warps).any():
-                raise Fault("a race: two warps write a word at once")
-        else:
-            again = (self.read[words] == self.interval) & (self.reader[words] != warps)
-            self.read[words], self.reader[words] = self.interval, warps
-            again |= self.reader[words] != warps
-            self.reader[words[again]] = SEVERAL
+
+def units_of(places, size, unit, *more):
+    """The units in which so many bytes at each place lie, and as often what belongs to each place."""
+    if size <= unit:
+        return places // unit, *more
+    count = size // unit
+    units = (places[:, None] // unit + np.arange(count)).ravel()
+    return units, *(np.repeat(x, count) for x in more)
 
 
 class Counts:
@@ -426,6 +551,9 @@ class Kernel:
         targets = split(operands[0][1:-1]) if count > 1 else operands[:1]
         puts, size = [self.target(target, kind) for target in targets], count * kind.itemsize
         read = Block.read_shared if "shared" in words else Block.read_global
+        if {"relaxed", "acquire"} & set(words):
+            assert words[1:] in (["relaxed", "gpu", "global", "u32"], ["acquire", "gpu", "global", "u32"])
+            read = Block.acquire if "acquire" in words else Block.read_counter
         if not {"shared", "global"} & set(words):
             raise ValueError(words)
 
@@ -462,6 +590,7 @@ class Kernel:
         def add(block, mask):
             at = block.chosen(address(block), mask)
             numbers, places = block.memory.numbers(at, 4)
+            block.release(at, mask)
             np.add.at(numbers, places, block.chosen(np.broadcast_to(value(block), block.threads), mask))
 
         return add
@@ -651,12 +780,13 @@ COMPARISONS |= {"lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.g
 class Block:
     """A block of a launch, in the middle of its program."""
 
-    def __init__(self, kernel, memory, threads, shared_bytes, parameters, number, grid, counts=None):
+    def __init__(self, kernel, memory, threads, shared_bytes, parameters, number, grid, seen, counts=None):
         self.kernel, self.memory, self.parameters, self.threads = kernel, memory, parameters, threads
-        self.number, self.counts = number, counts
+        self.number, self.seen, self.counts = number, seen, counts
         self.warps = threads // LANES
         self.warp_of = np.arange(threads) // LANES
         self.shared = Shared(shared_bytes)
+        self.used = np.zeros(self.warps, int)  # the last turn in which a warp used global memory
         self.registers = []
         for kind, count in kernel.registers.values():
             dirt = 1 if kind == KINDS["pred"] else 0xFF
@@ -682,7 +812,7 @@ class Block:
                     if len(set(places[waiting].tolist())) > 1 or not waiting.all():
                         raise Fault("threads wait at a barrier to which others do not come")
                     waiting[:] = False
-                    self.shared.interval += 1
+                    self.begin_turn()
                     yield True
                     continue
                 at = int(places[ready].min())
@@ -697,7 +827,7 @@ class Block:
                 yield False
             elif how[0] == "barrier":
                 if mask is None:
-                    self.shared.interval += 1
+                    self.begin_turn()
                     yield True
                 else:
                     waiting[mask] = True
@@ -722,6 +852,10 @@ class Block:
             else:
                 at = after
 
+    def begin_turn(self):
+        """All threads are at a barrier: what was before it is before what comes."""
+        self.seen.begin(), self.shared.seen.begin()
+
     def carry_out(self, operation, step, condition, line, mask):
         """One instruction."""
         if condition is not None:
@@ -735,7 +869,8 @@ class Block:
         try:
             step(self, mask)
         except Fault as fault:
-            fault.args = (f"{fault.args[0]}, at {operation}",)
+            place = "" if line is None else f", {self.kernel.files[line[0]]}:{line[1]}"
+            fault.args = (f"{fault.args[0]}, at {operation}{place}",)
             raise
 
     def chosen(self, values, mask):
@@ -754,11 +889,46 @@ class Block:
     def read_global(self, addresses, size, mask):
         """(threads, size) bytes, one row after the other."""
         numbers, places = self.memory.numbers(self.chosen(addresses, mask), size)
+        self._note_global(places, size, mask)
         return self._rows(numbers[places].view(np.uint8), size, mask)
 
     def write_global(self, addresses, size, values, mask):
         numbers, places = self.memory.numbers(self.chosen(addresses, mask), size)
-        numbers[places] = np.ascontiguousarray(self.chosen(values, mask)).view(numbers.dtype).ravel()
+        values = np.ascontiguousarray(self.chosen(values, mask)).view(numbers.dtype).ravel()
+        self._note_global(places, size, mask, numbers[places], values)
+        numbers[places] = values
+        if (numbers[places].view(np.uint8) != values.view(np.uint8)).any():
+            raise Fault("a race: two threads write at once")
+
+    def _note_global(self, places, size, mask, old=None, new=None):
+        """Note that numbers of a size are read, or that new ones are written there."""
+        warps = self.chosen(self.warp_of, mask)
+        self.used[warps] = self.seen.turn
+        units, warps = units_of(places.astype(np.int64) * size, size, UNIT, warps)
+        same = old is not None and old.view(f"u{UNIT}") == new.view(f"u{UNIT}")
+        self.memory.uses.note(units, warps, self.seen, old is not None, same)
+
+    def read_counter(self, addresses, size, mask):
+        """Counters as they are, at any time."""
+        numbers, places = self.memory.numbers(self.chosen(addresses, mask), size)
+        return self._rows(numbers[places].view(np.uint8), size, mask)
+
+    def acquire(self, addresses, size, mask):
+        """The same; and what was released there has been seen."""
+        found = self.read_counter(addresses, size, mask)
+        for place in np.unique(self.chosen(addresses, mask)).tolist():
+            if place in self.memory.released:
+                self.seen.acquire(self.memory.released[place])
+        return found
+
+    def release(self, addresses, mask):
+        """What the block has done, and seen, until its last barrier, is seen by whoever acquires a counter."""
+        warps = np.unique(self.chosen(self.warp_of, mask))
+        others = np.delete(self.used, warps) if len(warps) == 1 else self.used
+        if (others == self.seen.turn).any():
+            raise Fault("a release, but warps have used memory since the last barrier")
+        for place in np.unique(addresses).tolist():
+            self.memory.released[place] = self.seen.release(self.memory.released.get(place))
 
     def read_shared(self, addresses, size, mask):
         places = self._places(addresses, size, mask, False)
@@ -771,7 +941,8 @@ class Block:
 
     def _places(self, addresses, size, mask, writes):
         places, warps = self.shared.places(self.chosen(addresses, mask), size), self.chosen(self.warp_of, mask)
-        self.shared.note(places, size, warps, writes)
+        units, who = units_of(places, size, 4, warps)
+        self.shared.uses.note(units, who, self.shared.seen, writes)
         if self.counts is not None:
             self.counts.accessed(places, size, warps)
         return places
@@ -786,7 +957,7 @@ class Block:
         rows[mask] = found.reshape(-1, size)
         return rows.ravel()
 
-    # ---- asynchronous copies: (targets, values, threads, the group of each) until they are waited for --------------
+    # ---- asynchronous copies: (targets, sources, values, threads, the group of each) until they are waited for -----
 
     def begin_copy(self, targets, sources, wanted, mask):
         threads = np.arange(self.threads) if mask is None else np.flatnonzero(mask)
@@ -797,25 +968,31 @@ class Block:
         if full.any():
             values[full] = self.read_global(sources, VECTOR, full).reshape(-1, VECTOR)[full]
         self.write_shared(targets, VECTOR, np.full((self.threads, VECTOR), 0xFF, np.uint8), mask)
-        self._copies.append((targets[threads], values[threads], threads, self._commits[threads]))
+        sources = np.where(full, sources, np.uint64(0))  # of what is only zeros there is none
+        self._copies.append((targets[threads], sources[threads], values[threads], threads, self._commits[threads]))
 
     def commit(self, mask):
         self._commits[slice(None) if mask is None else mask] += 1
 
     def wait(self, groups, mask):
         still = []
-        for targets, values, threads, group in self._copies:
+        for targets, sources, values, threads, group in self._copies:
             done = group < self._commits[threads] - groups
             if mask is not None:
                 done &= mask[threads]
             if done.any():
+                full = done & (sources != 0)
+                if full.any():
+                    numbers, places = self.memory.numbers(sources[full], VECTOR)
+                    if (numbers[places].view(np.uint8) != values[full].ravel()).any():
+                        raise Fault("what is copied has changed before it was waited for")
                 there = np.zeros(self.threads, bool)
                 there[threads[done]] = True
                 at, what = np.zeros(self.threads, np.uint64), np.zeros((self.threads, VECTOR), np.uint8)
                 at[threads], what[threads] = targets, values
                 self.write_shared(at, VECTOR, what, there)
             if not done.all():
-                still.append((targets[~done], values[~done], threads[~done], group[~done]))
+                still.append(tuple(x[~done] for x in (targets, sources, values, threads, group)))
         self._copies = still
 
 
@@ -837,22 +1014,34 @@ def launch(kernel, grid, threads, shared_bytes, parameters, memory, together, co
         raise Fault(f"{threads} threads; at most {kernel.most_threads}, and whole warps")
     named = {name: value for (name, _), value in zip(kernel.parameters, parameters, strict=True)}
 
+    turns = Turns(grid, memory.turn, memory.stage)
+    memory.released.clear()
+
     def block(number):
-        return Block(kernel, memory, threads, shared_bytes, named, number, grid, counts).run()
+        seen = Seen(turns, number)
+        return Block(kernel, memory, threads, shared_bytes, named, number, grid, seen, counts).run()
 
     chance = random.Random(grid)
-    with np.errstate(all="ignore"):
-        for first in range(0, grid, grid if together else AT_ONCE):
-            running = [block(number) for number in range(first, grid if together else min(first + AT_ONCE, grid))]
-            asked = 0
-            while running:
-                n = chance.randrange(len(running))
-                moved = next(running[n], None)
-                if moved is None:
-                    running[n] = running[-1]
-                    running.pop()
-                elif not moved and not together:
-                    raise Fault("a block waits for others, which need not run")
-                asked = asked + 1 if moved is False else 0
-                if asked > PATIENCE * grid:
-                    raise Fault("blocks wait for ever")
+    try:
+        with np.errstate(all="ignore"):
+            for first in range(0, grid, grid if together else AT_ONCE):
+                last = grid if together else min(first + AT_ONCE, grid)
+                take_turns([block(number) for number in range(first, last)], chance, together)
+    finally:
+        memory.turn, memory.stage = turns.number, turns.stage + 1
+
+
+def take_turns(running, chance, together):
+    """Run blocks to their ends, one by chance after the other, each until it may wait for others."""
+    asked, patience = 0, PATIENCE * len(running)
+    while running:
+        n = chance.randrange(len(running))
+        moved = next(running[n], None)
+        if moved is None:
+            running[n] = running[-1]
+            running.pop()
+        elif not moved and not together:
+            raise Fault("a block waits for others, which need not run")
+        asked = asked + 1 if moved is False else 0
+        if asked > patience:
+            raise Fault("blocks wait for ever")

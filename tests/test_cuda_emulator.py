@@ -45,3 +45,23 @@ def test_on_an_emulated_gpu(answers, name):
     """All pass, none of them for want of a GPU: numbers of the lecture, no races, no address of nobody's."""
     passed = re.search(r"(\d+) passed", answers[name])
     assert passed and int(passed[1]) >= 10 and "failed" not in answers[name]
+
+
+LOOK = """
+from cuda.bindings import nvvm
+from fastmlp import devices
+found = devices.look()
+print(found.name, found.capability, devices.problem_of(found))
+def version():
+    raise RuntimeError("no libnvvm.so")
+nvvm.version = version
+print(devices.problem_of(devices.look()))
+"""
+
+
+def test_looking_for_it(tmp_path):
+    """A GPU is found by its driver, and is of use only with a compiler."""
+    (tmp_path / "look.py").write_text(LOOK)
+    found, problem = run_python(HERE / "cuda_emulator.py", tmp_path / "look.py").splitlines()
+    assert found == "Emulator (9, 0) None"
+    assert "no libnvvm.so" in problem and "pip install" in problem and "there=True" in problem

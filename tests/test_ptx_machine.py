@@ -94,9 +94,9 @@ def test_barrier_and_races():
     body += ";\nld.shared.u32 %r2, [%r8];\nst.global.u32 [%rd1], %r2;"
     found = run(body.format(barrier="bar.sync 0;"), out=64, threads=64)
     assert np.array_equal(found, np.arange(64) ^ 32)
-    with pytest.raises(Fault, match="a race: warps"):
+    with pytest.raises(Fault, match="warp 0 of block 0 reads and warp 1"):
         run(body.format(barrier=""), out=64, threads=64)
-    with pytest.raises(Fault, match="a race: warps 0 and several"):
+    with pytest.raises(Fault, match="warp 0 of block 0 writes and several warps"):
         run(SHARED + "ld.shared.u32 %r2, [smem];\nst.shared.u32 [%rd6], %r1;", out=64, threads=64)
 
 
@@ -122,6 +122,8 @@ def test_copies():
     assert (run(COPY.format(size=16) + LOAD, data=data, shared=512) == NAN).all()  # not waited for
     late = run(COPY.format(size=16) + "cp.async.wait_group 1;\n" + LOAD, data=data, shared=512)
     assert (late == NAN).all()
+    with pytest.raises(Fault, match="changed"):
+        run(COPY.format(size=16) + "st.global.u32 [%rd4], 1;\n" + wait, data=data, shared=512)
     with pytest.raises(Fault, match="nobody's"):
         run(COPY.format(size=16) + wait + LOAD, data=data[:-1], shared=512)
     with pytest.raises(Fault, match="shared memory"):
@@ -188,6 +190,59 @@ $L1:
     @%p2 bra $L1;
     st.global.u32 [%rd1], %r2;"""
     assert (run(body, data=[0], grid=2, together=True) == 160).all()
+
+BLOCK = "mov.u32 %r3, %ctaid.x;\nsetp.ne.s32 %p1, %r3, 0;\n"
+WAIT = """
+    @%p1 bra $L1;
+    st.global.u32 [%rd1], 7;
+    {before}
+    setp.ne.s32 %p2, %r1, 0;
+    @%p2 bra $L2;
+    red.release.gpu.global.add.u32 [%rd2], 1;
+$L2:
+    ret;
+$L1:
+    ld.{how}.gpu.global.u32 %r2, [%rd2];
+    setp.eq.u32 %p3, %r2, 0;
+    @%p3 bra $L1;
+    bar.sync 0;
+    xor.b32 %r4, %r1, 32;
+    mul.wide.u32 %rd4, %r4, 4;
+    sub.s64 %rd1, %rd1, %rd3;
+    add.s64 %rd1, %rd1, %rd4;
+    ld.global.u32 %r2, [%rd1];
+    add.s32 %r2, %r2, 1;
+    st.global.u32 [%rd1], %r2;"""
+
+
+def test_races_in_global_memory():
+    """Between warps, without a barrier; between blocks, unless what one has released the other acquires."""
+    one = "st.global.u32 [%rd1], %r1;\n{}\nld.global.u32 %r2, [%rd2+-{}];"
+    with pytest.raises(Fault, match="warp 1 of block 0 reads"):
+        run(one.format("", 1024), out=64, threads=64, data=[0])
+    run(one.format("bar.sync 0;", 1024), out=64, threads=64, data=[0])
+    run(one.format("", 0), out=64, threads=64, data=[0])
+    two = {"out": 64, "threads": 64, "data": [0], "grid": 2, "together": True}
+    assert (run(BLOCK + WAIT.format(before="bar.sync 0;", how="acquire"), **two) == 8).all()
+    for before, how, message in (
+        ("bar.sync 0;", "relaxed", "block 1 reads and warp 1 of block 0"),
+        ("", "acquire", "have used memory since the last barrier"),
+    ):
+        with pytest.raises(Fault, match=message):
+            run(BLOCK + WAIT.format(before=before, how=how), **two)
+
+
+def test_blocks_that_write_the_same():
+    """The same numbers from several are no race, nor is reading what one has written itself; others are."""
+    run("st.global.u32 [%rd1], 7;\nld.global.u32 %r2, [%rd1];\nst.global.u32 [%rd1], 7;", grid=3)
+    run("st.global.u32 [%rd2], 7;", data=[0], threads=64)
+    for body, message in (
+        ("st.global.u32 [%rd1], %r3;", "warp 0 of block . writes"),
+        ("@%p1 ld.global.u32 %r2, [%rd1];\n@!%p1 st.global.u32 [%rd1], 7;", "a race"),
+        ("st.global.u32 [%rd2], %r1;", "two threads write"),
+    ):
+        with pytest.raises(Fault, match=message):
+            run(BLOCK + body, data=[0], grid=3)
 
 
 def test_counts():

@@ -7,26 +7,29 @@ from fastmlp.cuda.compiling import configured, device, kernel
 from fastmlp.cuda.ptx import SIMULATED, thread
 
 REDUCERS = 4 if SIMULATED else 256  # threads of a block that reduces an array
+SUMMERS = 4 if SIMULATED else 16  # threads that sum what the block's have; as many as a block has at least
 
 
 @device
 def block_sum(partial, value):
-    """The sum of all threads' values (float64), pair by pair; every thread of the block calls it and gets it.
+    """The sum of all threads' values (float64), in a fixed order; every thread of the block calls it and gets it.
 
-    `partial` is shared memory for a number a thread, which nobody needs any more once all threads are here.
+    The first SUMMERS threads add up those of each SUMMERS-th thread, and every thread adds up these. `partial` is
+    shared memory for a number a thread, which nobody needs any more once all threads are here.
     """
     t = thread()
     cuda.syncthreads()
     partial[t] = value
-    count = cuda.blockDim.x
-    while count > 1:
-        half = (count + 1) // 2
-        cuda.syncthreads()
-        if t < count - half:
-            partial[t] += partial[t + half]
-        count = half
     cuda.syncthreads()
-    return partial[0]
+    if t < SUMMERS:
+        for other in range(t + SUMMERS, cuda.blockDim.x, SUMMERS):
+            value += partial[other]
+        partial[t] = value
+    cuda.syncthreads()
+    total = partial[0]
+    for n in range(1, SUMMERS):
+        total += partial[n]
+    return total
 
 
 @kernel(REDUCERS, 1)
