@@ -39,7 +39,7 @@ from fastmlp.cuda.layout import (
     blocks_each,
     ring_size,
 )
-from fastmlp.cuda.ptx import arrive, arrived, flat, quotient, records, seen, thread
+from fastmlp.cuda.ptx import arrive, arrived, flat, quotient, seen, thread
 from fastmlp.cuda.work import BARRIERS, EXAMPLES, IN_MINIBATCH, MINIBATCH, NUMBER, OFFSET, PARITY, Work
 
 
@@ -203,11 +203,11 @@ def make_tables(real: type):
         for n in range(thread(), tables.size, cuda.blockDim.x):
             words[before + n] = tables[n]
         cuda.syncthreads()
-        steps = records(cuda.shared.array(0, step_type))
+        steps = flat(cuda.shared.array(0, step_type))
         step = steps[1]
-        stages = records(cuda.shared.array(0, stage_type))[step.stages_at :]
-        operations = records(cuda.shared.array(0, operation_type))[step.operations_at :]
-        layers = records(cuda.shared.array(0, layer_type))[step.layers_at :]
+        stages = flat(cuda.shared.array(0, stage_type)[step.stages_at :])
+        operations = flat(cuda.shared.array(0, operation_type)[step.operations_at :])
+        layers = flat(cuda.shared.array(0, layer_type)[step.layers_at :])
         ring = cuda.shared.array(0, number_type)[step.ring_at // size :]
         partial = cuda.shared.array(0, types.float64)[step.ring_at // 8 :]
         return steps, stages, operations, layers, words, ring, partial

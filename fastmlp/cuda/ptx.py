@@ -28,6 +28,9 @@ if SIMULATED:
 
     copy_vector = copy_async
 
+    def copy_async_at(shared, address, array, source, wanted):
+        copy_async(shared, int(address) // 4, array, int(source) // 4, wanted)
+
     def commit_copies():
         pass
 
@@ -46,11 +49,8 @@ if SIMULATED:
     def quotient(x, y):
         return x // y
 
-    def records(array):
-        return array.view(np.recarray)
-
     def flat(array):
-        return array
+        return array.view(np.recarray) if array.dtype.names else array
 
     @cuda.jit(device=True)
     def thread():
@@ -76,6 +76,8 @@ if SIMULATED:
 
     def shared_address(shared, i):
         return 4 * int(i)
+
+    global_address = shared_address
 
     def load_word(shared, address, words):
         return _memory(shared).view(np.uint32)[address // 4 + words]
@@ -155,9 +157,10 @@ else:
 
     @intrinsic
     def flat(typing_context, array):
-        """A contiguous array of one dimension whose indices are not negative.
+        """A contiguous array of one dimension, of numbers or of records, whose indices are not negative.
 
-        Of all others CUDA Python asks each time whether an index counts from the end: four instructions of 64 bits.
+        Of all others CUDA Python asks each time whether an index counts from the end: four instructions of 64 bits,
+        and a length in registers.
         """
 
         assert array.ndim == 1 and array.layout == "C"
@@ -183,8 +186,8 @@ else:
 
     @lower_builtin(operator.getitem, Flat, types.Integer)
     def _get(context, builder, signature, arguments):
-        array, index = arguments
-        return builder.load(builder.gep(array, [index], inbounds=True))
+        place = builder.gep(arguments[0], [arguments[1]], inbounds=True)
+        return context.unpack_value(builder, signature.return_type, place)
 
     @lower_builtin(operator.setitem, Flat, types.Integer, types.Any)
     def _set(context, builder, signature, arguments):
@@ -228,6 +231,11 @@ else:
 
         return statement
 
+    def _copy_async(builder, target, source, wanted):
+        size = builder.select(wanted, I32(VECTOR_BYTES), I32(0))
+        text = f"cp.async.cg.shared.global [$0], [$1], {VECTOR_BYTES}, $2;"
+        _assembly(builder, ir.VoidType(), text, "r,l,r,~{memory}", (target, source, size))
+
     def _copy(asynchronous):
         @intrinsic
         def copy(typing_context, shared, s, array, i, wanted):
@@ -240,10 +248,7 @@ else:
                 real = target.type.pointee
                 if asynchronous and _has_async_copies():
                     narrowed = builder.addrspacecast(target, real.as_pointer(3))
-                    size = builder.select(arguments[4], I32(VECTOR_BYTES), I32(0))
-                    operands = builder.ptrtoint(narrowed, I32), builder.ptrtoint(source, I64), size
-                    text = f"cp.async.cg.shared.global [$0], [$1], {VECTOR_BYTES}, $2;"
-                    _assembly(builder, ir.VoidType(), text, "r,l,r,~{memory}", operands)
+                    _copy_async(builder, builder.ptrtoint(narrowed, I32), builder.ptrtoint(source, I64), arguments[4])
                 else:
                     vector = ir.VectorType(real, lanes)
                     zero = ir.Constant(vector, [real(0.0)] * lanes)
@@ -276,6 +281,17 @@ else:
     # copy_async(shared, s, array, i, wanted): a vector of array[i], in global memory, to shared[s], zeros unless it is
     # wanted; it is there after wait_copies. copy_vector is the same at once, from any memory.
     copy_async, copy_vector = _copy(True), _copy(False)
+
+    @intrinsic
+    def copy_async_at(typing_context, shared, address, array, source, wanted):
+        """copy_async from one address to another, on chips that have it; arithmetic with addresses takes less."""
+
+        def generate(context, builder, signature, arguments):
+            _copy_async(builder, arguments[1], arguments[3], arguments[4])
+            return context.get_dummy_value()
+
+        return types.void(shared, types.uint32, array, types.int64, types.boolean), generate
+
     commit_copies = _statement("cp.async.commit_group;")
 
     def wait_copies(groups):
@@ -324,11 +340,6 @@ else:
             return builder.zext(builder.udiv(x, y), I64)
 
         return types.int64(types.int64, types.int64), generate
-
-    @cuda.jit(device=True, forceinline=True)
-    def records(array):
-        """Records whose fields are attributes; the simulator must be told."""
-        return array
 
     @intrinsic
     def thread(typing_context):
@@ -409,6 +420,16 @@ else:
             return builder.ptrtoint(builder.addrspacecast(place, place.type.pointee.as_pointer(3)), I32)
 
         return types.uint32(shared, i), generate
+
+    @intrinsic
+    def global_address(typing_context, array, i):
+        """Where array[i], of 4 bytes, is in global memory, in bytes."""
+
+        def generate(context, builder, signature, arguments):
+            place = _place(context, builder, signature.args[0], arguments[0], signature.args[1], arguments[1])
+            return builder.ptrtoint(place, I64)
+
+        return types.int64(array, i), generate
 
     @intrinsic
     def load_word(typing_context, shared, address, words):

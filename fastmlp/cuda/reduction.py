@@ -22,8 +22,10 @@ def block_sum(partial, value):
     partial[t] = value
     cuda.syncthreads()
     if t < SUMMERS:
-        for other in range(t + SUMMERS, cuda.blockDim.x, SUMMERS):
+        other = t + SUMMERS
+        while other < cuda.blockDim.x:  # half of the instructions that a range takes
             value += partial[other]
+            other += SUMMERS
         partial[t] = value
     cuda.syncthreads()
     total = partial[0]

@@ -14,14 +14,15 @@ which keeps NaN, and an addition where that allows it), for several products.
 from typing import Any
 
 import numpy as np
-from numba import cuda, uint32
+from numba import cuda, int32, uint32
 
 from fastmlp.cuda import tile
 from fastmlp.cuda.compiling import device
 from fastmlp.cuda.layout import Shape, TileShape, WarpShape
 from fastmlp.cuda.ptx import (
     commit_copies,
-    copy_async,
+    copy_async_at,
+    global_address,
     load_matrices,
     load_matrices_transposed,
     load_word,
@@ -53,6 +54,7 @@ def _product(shape: WarpShape, a_by_row: bool, b_by_row: bool) -> Product:
     down, across = shape.rows_each // PRODUCT_ROWS, shape.columns_each // PRODUCT_COLUMNS
     warps_across, warps = columns // shape.columns_each, threads // LANES // slices
     a_size, step_size = shape.step_words(a_by_row, b_by_row)[0], sum(shape.step_words(a_by_row, b_by_row))
+    step_bytes, before = step_size * WORD_BYTES, (stages - 1) * depth  # before: terms brought before any is multiplied
     a_line, b_line = shape.line(rows, a_by_row), shape.line(columns, b_by_row)
     words_each = words // slices  # terms of a step that a slice multiplies, in words
     n_sums, n_a, n_b = 4 * down * across, 4 * down, 2 * across
@@ -150,27 +152,29 @@ def _product(shape: WarpShape, a_by_row: bool, b_by_row: bool) -> Product:
         second = x * b_line + start if b_by_row else start * per_word * b_line + x // per_word
         first = shared_address(ring, first) + uint32(own_a(lane))
         second = shared_address(ring, a_size + second) + uint32(own_b(lane))
-        a_source, a_target, a_left = aim_a(A, terms, t)
-        b_source, b_target, b_left = aim_b(B, terms, t)
-        a_step, b_step = words if a_by_row else depth * A[2], words if b_by_row else depth * B[2]
+        a_source, a_target, a_left = aim_a(ring, A, terms, t)
+        b_source, b_target, b_left = aim_b(ring, B, terms, t)
+        a_step = (words if a_by_row else depth * A[2]) * WORD_BYTES
+        b_step = (words if b_by_row else depth * B[2]) * WORD_BYTES
         for n in range(n_sums):
             sums[n] = ZERO
         cuda.syncthreads()  # the ring is free
-        at = 0
+        at, k, end = uint32(0), int32(0), int32(terms + before)
         # each round brings a step of terms and, once the ring is full, multiplies the oldest
-        for k in range(0, terms + (stages - 1) * depth, depth):
-            if k >= (stages - 1) * depth:
+        while k < end:
+            if k >= before:
                 wait()
                 cuda.syncthreads()
-            bring_a(ring, at + a_target, A, a_source, a_left, k)
-            bring_b(ring, at + b_target, B, b_source, b_left, k)
+            bring_a(ring, a_target + at, A, a_source, a_left, k)
+            bring_b(ring, b_target + at, B, b_source, b_left, k)
             a_source, b_source = a_source + a_step, b_source + b_step
             commit_copies()
-            at = at + step_size if at < (stages - 1) * step_size else 0
-            if k < (stages - 1) * depth:
+            at = uint32(at + step_bytes) if at < (stages - 1) * step_bytes else uint32(0)
+            k = int32(k + depth)
+            if k <= before:
                 continue
             # a loop, written out: the compiler leaves it one
-            here, there = first + at * WORD_BYTES, second + at * WORD_BYTES
+            here, there = first + at, second + at
             multiply_words(ring, sums, a, b, here, there, 0)
             if words_each > 8:
                 multiply_words(ring, sums, a, b, here, there, 8)
@@ -207,9 +211,10 @@ def _bringer(shape: WarpShape, count: int, by_row: bool, begin: int) -> Any:
     """(aim, bring): copies of a step of terms of a factor's `count` rows, to `begin` words behind a place in the ring.
 
     The factor is (array, place, stride, count), in words but for the count: rows from that on become zeros, as do terms
-    from `terms` on. A thread copies a vector of each `lines_each`-th line. aim(factor, terms, t) is where a thread's
-    first vector is, where it goes in a step, and how many terms there are from it on, none for rows that there are not;
-    bring(ring, at, factor, source, left, k) begins the copies of the terms from the k-th on.
+    from `terms` on. A thread copies a vector of each `lines_each`-th line. aim(ring, factor, terms, t) is where a
+    thread's first vector is, where it goes in the ring's first step (addresses), and how many terms there are from it
+    on, none for rows that there are not; bring(ring, target, factor, source, left, k) begins the copies of the terms
+    from the k-th on. What changes from step to step is of 32 bits where it can be: numbers of 64 take two instructions.
     """
     per_word, depth, line_words = shape.per_word, shape.depth(None), shape.line(count, by_row)
     vectors = (shape.words if by_row else count // per_word) // VECTOR_WORDS  # of a line
@@ -219,23 +224,24 @@ def _bringer(shape: WarpShape, count: int, by_row: bool, begin: int) -> Any:
     assert lines_each * vectors == shape.threads and copies * lines_each == lines
 
     @device
-    def aim(factor, terms, t):
+    def aim(ring, factor, terms, t):
         array, place, stride, there = factor
         line, vector = t // vectors, t % vectors
-        source = place + line * stride + vector * VECTOR_WORDS
-        target = begin + line * line_words + vector * VECTOR_WORDS
+        source = global_address(array, place + line * stride + vector * VECTOR_WORDS)
+        target = shared_address(ring, begin + line * line_words + vector * VECTOR_WORDS)
         if by_row:
-            return source, target, terms - vector * numbers if line < there else 0
-        return source, target, terms - line if vector * numbers < there else 0
+            return source, target, int32(terms - vector * numbers if line < there else 0)
+        return source, target, int32(terms - line if vector * numbers < there else 0)
 
     @device
-    def bring(ring, at, factor, source, left, k):
+    def bring(ring, target, factor, source, left, k):
         array, _, stride, there = factor
         for n in range(copies):
             if by_row:
                 wanted = k < left and (n == 0 or thread() // vectors + n * lines_each < there)
             else:
-                wanted = k + n * lines_each < left
-            copy_async(ring, at + n * lines_each * line_words, array, source + n * lines_each * stride, wanted)
+                wanted = int32(k + n * lines_each) < left
+            copy_async_at(ring, target + n * lines_each * line_words * WORD_BYTES, array, source, wanted)
+            source += lines_each * stride * WORD_BYTES
 
     return aim, bring
