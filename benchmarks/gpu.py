@@ -36,14 +36,15 @@ from machine import HERE, RESULTS, ROOT, describe, save
 sys.path.insert(0, str(ROOT))  # fastmlp need not be installed
 
 WIDTHS, BATCHES = (64, 256, 1024, 4096), (64, 1024, 16384, 65536)
-STEPS, EXAMPLES = 8, 1 << 16  # at least, of an epoch of the grid's networks: a launch takes as long as many small steps
+STEPS = 8  # of an epoch of the grid's networks, at least
+NUMBERS = 1 << 22  # of X in such an epoch, at least: a launch takes as long as many small steps
 MOST_FLOPS = 2e13  # of such an epoch
 
 PRECISIONS = ("float32", "tf32", "bf16")
 TESTS = ("test_cuda", "test_tensor_cores", "test_fused")
 
 GRID = {
-    f"width-{width}-b{batch}": Case((width,) * 4 + (10,), batch, max(STEPS * batch, EXAMPLES), "lecture")
+    f"width-{width}-b{batch}": Case((width,) * 4 + (10,), batch, max(STEPS * batch, NUMBERS // width), "lecture")
     for width in WIDTHS
     for batch in BATCHES
 }
@@ -51,7 +52,7 @@ TOO_LONG = [name for name, case in GRID.items() if case.flops > MOST_FLOPS]
 GRID = {name: case for name, case in GRID.items() if name not in TOO_LONG}
 EVERY = {
     **CASES,
-    "mnist-784-128-10-b64": Case((784, 128, 10), 64, EXAMPLES, "lecture"),
+    "mnist-784-128-10-b64": Case((784, 128, 10), 64, 1 << 16, "lecture"),
     "fused-64x4-b16384": Case((64,) * 5, 16384, 8 * 16384, "lecture"),
     **GRID,
 }

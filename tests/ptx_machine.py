@@ -5,7 +5,8 @@ are behind first, until they are together again. What a GPU forgives, or punishe
 
 - an address outside of what was allocated, or not a multiple of what is read there;
 - two warps that use the same place of memory, one of them writing, though no barrier of their block, and nothing that
-  one block released and the other acquired, stands between them (a race); numbers that stay the same are none;
+  one block released and the other acquired, stands between them (a race); but blocks may write the same numbers to
+  global memory, and read what they wrote;
 - a warp that comes to an instruction of the whole warp without all of its threads;
 - threads that wait at a barrier, or for other blocks, for ever.
 
@@ -24,7 +25,8 @@ import numpy as np
 LANES, BANKS = 32, 32
 SHARED_BEGIN = 1024  # what lies before is the system's
 VECTOR = 16  # bytes that a thread moves at once, at the most
-CODES, SEVERAL, BLOCKS = 128, 63, 127  # who: a turn * CODES + a warp, or several warps of a block, or several blocks
+# Who: a turn * CODES + a warp, below 32, or several warps of a block, or several blocks (of one bits only, for |).
+CODES, SEVERAL, BLOCKS = 128, 63, 127
 UNIT = 2  # bytes of global memory that are used as one
 PATIENCE = 1_000  # times that each block is asked, on average, and none goes on
 AT_ONCE = 8  # blocks that run by turns where they need not wait for one another
@@ -44,9 +46,10 @@ class Fault(Exception):  # noqa: N818
 class Uses:
     """Who has used which unit of a memory last: codes, as above."""
 
-    def __init__(self, units):
+    def __init__(self, units, name):
+        self.name = name
         self.written, self.read = np.zeros(units, np.int64), np.zeros(units, np.int64)
-        self.owners = np.zeros(units, np.uint64)  # a bit for each block, where several have written the same
+        self.owners = np.zeros(units, np.uint64)  # where several blocks have written the same: a bit each, 64 apart one
 
     def note(self, units, warps, seen, writes, same=False):
         """Note that threads use units; a fault if there is a race.
@@ -77,9 +80,12 @@ class Uses:
             n = np.flatnonzero(races)[0]
             other = writers[n] if seen.unseen(writers[n : n + 1], who[n : n + 1])[0] else readers[n]
             does = "writes" if writes else "reads"
-            raise Fault(f"a race: {seen.name(who[n])} {does} and {seen.name(other)}, at {units[n]}")
+            raise Fault(f"a race: {seen.name(who[n])} {does} what {seen.name(other)} has used, {self.name} {units[n]}")
         if writes:
             self.written[units] = who
+            mixed = self.written[units] != who  # by several warps at once
+            if mixed.any():
+                self.written[units[mixed]] |= SEVERAL
             if owned.size:
                 self._own(units[owned], writers[owned], who[owned], seen)
         else:
@@ -101,12 +107,14 @@ class Uses:
 class Turns:
     """The turns of a launch's blocks: a turn is a block's time between two barriers, or from one until it releases.
 
-    Turns are numbered as they begin. A stage of a block ends when it releases; what others did in theirs it learns by
-    acquiring. Where no block does either, the whole launch is one stage.
+    Another turn goes from there to the barrier. Turns are numbered as they begin. A stage of a block ends when it
+    releases; what others did in theirs it learns by acquiring, all its threads behind the next barrier. Where no block
+    does either, the whole launch is one stage.
     """
 
     def __init__(self, grid=1, first=1, stage=1):
-        self.grid, self.first, self.number, self.stage = grid, first, first, stage
+        self.grid, self.first, self.number = grid, first, first
+        self.first_stage, self.stage = stage, stage  # the last one so far
         self.begins = {}  # the first turn of each stage
         self.block_of, self.stage_of = np.zeros(64, int), np.zeros(64, int)  # by turn, from the first on
 
@@ -125,26 +133,28 @@ class Seen:
     """What a block has seen of the blocks of its launch: all that each did in its stages up to one."""
 
     def __init__(self, turns, block=0):
-        self.turns, self.block, self.stage, self.bit = turns, block, turns.stage, np.uint64(1 << block % 64)
-        self.stages, self.acquired = np.full(turns.grid, turns.stage - 1), None
-        self.all_of = turns.stage if turns.grid == 1 else turns.stage - 1  # a stage of which all has been seen
+        self.turns, self.block, self.stage, self.bit = turns, block, turns.first_stage, np.uint64(1 << block % 64)
+        self.stages, self.acquired = np.full(turns.grid, self.stage - 1), None
+        self.all_of = self.stage if turns.grid == 1 else self.stage - 1  # a stage of which all has been seen
         self.begin()
 
     def begin(self):
-        """Begin a turn, in which all threads know what one of them has acquired."""
+        """Behind a barrier a turn begins in which all threads know what one of them has acquired."""
         if self.acquired is not None:
             self.stages, self.acquired = np.maximum(self.stages, self.acquired), None
             self.all_of = int(np.delete(self.stages, self.block).min(initial=self.stage))
-        self.turn = self.turns.begin(self.block, self.stage)
-        self.horizon = CODES * self.turns.begins.get(self.all_of + 1, self.turn)
+        self.turn = self.since = self.turns.begin(self.block, self.stage)  # since: the first one behind the barrier
+        self.horizon = CODES * min(self.turns.begins.get(self.all_of + 1, self.turn), self.since)  # all below is seen
 
     def release(self, released):
         """What is to be known to whoever acquires what this block releases now, and others have before."""
-        known = np.maximum(self.stages, self.stages if released is None else released)
+        known = self.stages.copy()
+        for more in (self.acquired, released):
+            known = known if more is None else np.maximum(known, more)
         known[self.block] = self.stage
         self.stage += 1
         self.turns.stage = max(self.turns.stage, self.stage)
-        self.begin()
+        self.turn = self.turns.begin(self.block, self.stage)
         return known
 
     def acquire(self, released):
@@ -159,7 +169,8 @@ class Seen:
             turns, several = some // CODES - self.turns.first, some % CODES == BLOCKS
             blocks = self.turns.block_of[turns]
             later = self.turns.stage_of[turns] > np.where(several, self.all_of, self.stages[blocks])
-            found[found] = np.where((blocks == self.block) & ~several, some // CODES == self.turn, later)
+            within = (some // CODES >= self.since) & (some % CODES != who[found] % CODES)
+            found[found] = np.where((blocks == self.block) & ~several, within, later)
         return found
 
     def together(self, codes, who):
@@ -178,7 +189,8 @@ class Seen:
         warp, block = code % CODES, self.turns.block_of[code // CODES - self.turns.first]
         if warp == BLOCKS:
             return "several blocks"
-        return f"{'several warps' if warp == SEVERAL else f'warp {warp}'} of block {block}"
+        name = "several warps" if warp == SEVERAL else f"warp {warp}"
+        return name if self.turns.grid == 1 else f"{name} of block {block}"
 
 
 class Memory:
@@ -190,7 +202,8 @@ class Memory:
         self.bytes = np.full(size, 0xFF, np.uint8)
         self.pieces, self._begins = {}, []  # address: size; the addresses in order
         self._views = {}
-        self.uses, self.released = Uses(size // UNIT), {}  # released: see Seen, of the place of a counter
+        self.uses = Uses(size // UNIT, f"in global memory, at {UNIT} x")
+        self.released = {}  # of the address of a counter: what `Seen.release` gave
         self.turn, self.stage = 1, 1  # of the next launch
 
     def allocate(self, size):
@@ -246,7 +259,7 @@ class Shared:
 
     def __init__(self, size):
         self.bytes = np.full(-(-size // VECTOR) * VECTOR, 0xFF, np.uint8)
-        self.uses, self.seen = Uses(len(self.bytes) // 4), Seen(Turns())
+        self.uses, self.seen = Uses(len(self.bytes) // 4, "in shared memory, at 4 x"), Seen(Turns())
         self.size = size
 
     def places(self, addresses, size):
@@ -897,11 +910,17 @@ class Block:
         values = np.ascontiguousarray(self.chosen(values, mask)).view(numbers.dtype).ravel()
         self._note_global(places, size, mask, numbers[places], values)
         numbers[places] = values
-        if (numbers[places].view(np.uint8) != values.view(np.uint8)).any():
+        self._check_written(numbers[places], values)
+
+    def _check_written(self, found, values):
+        """Fault unless what has been written is there: several threads may have written at once."""
+        if (found.view(np.uint8) != values.view(np.uint8).ravel()).any():
             raise Fault("a race: two threads write at once")
 
     def _note_global(self, places, size, mask, old=None, new=None):
         """Note that numbers of a size are read, or that new ones are written there."""
+        if old is not None and size < UNIT:
+            raise Fault("bytes are written one by one")
         warps = self.chosen(self.warp_of, mask)
         self.used[warps] = self.seen.turn
         units, warps = units_of(places.astype(np.int64) * size, size, UNIT, warps)
@@ -925,7 +944,7 @@ class Block:
         """What the block has done, and seen, until its last barrier, is seen by whoever acquires a counter."""
         warps = np.unique(self.chosen(self.warp_of, mask))
         others = np.delete(self.used, warps) if len(warps) == 1 else self.used
-        if (others == self.seen.turn).any():
+        if (others >= self.seen.since).any():
             raise Fault("a release, but warps have used memory since the last barrier")
         for place in np.unique(addresses).tolist():
             self.memory.released[place] = self.seen.release(self.memory.released.get(place))
@@ -936,8 +955,9 @@ class Block:
 
     def write_shared(self, addresses, size, values, mask):
         places = self._places(addresses, size, mask, True)
-        numbers = self._shared_numbers(size)
-        numbers[places // size] = np.ascontiguousarray(self.chosen(values, mask)).view(numbers.dtype).ravel()
+        numbers, values = self._shared_numbers(size), np.ascontiguousarray(self.chosen(values, mask))
+        numbers[places // size] = values.view(numbers.dtype).ravel()
+        self._check_written(numbers[places // size], values)
 
     def _places(self, addresses, size, mask, writes):
         places, warps = self.shared.places(self.chosen(addresses, mask), size), self.chosen(self.warp_of, mask)

@@ -98,7 +98,7 @@ def test_gpu_table(epochs, tmp_path):
 def test_gpu_targets(epochs):
     """Targets are named beside what was found, at their own precision, and what was not measured is said to be so."""
     gpu = importlib.import_module("gpu")
-    wide, flops = "width-1024-b1024", gpu.GRID["width-1024-b1024"].flops / 64
+    wide, flops = "width-1024-b1024", gpu.GRID["width-1024-b1024"].flops / gpu.GRID["width-1024-b1024"].steps
     bf16 = {
         "fastmlp-cuda": {"fused-64x4-b16384": [2e-6], wide: [flops / 300e12], "mnist-784-128-10-b64": [4e-6]},
         "torch-graph-cuda": {"fused-64x4-b16384": [9e-6]},

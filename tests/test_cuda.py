@@ -34,9 +34,12 @@ from fastmlp import devices
 if devices.cuda_problem() is not None:
     pytest.skip(devices.cuda_problem().message, allow_module_level=True)
 
+from numba import cuda, types  # noqa: E402
+
 from fastmlp.cuda import data as cuda_data  # noqa: E402
 from fastmlp.cuda import launch, layout, trainer  # noqa: E402
 from fastmlp.cuda.ptx import SIMULATED  # noqa: E402
+from fastmlp.cuda.reduction import SUMMERS, block_sum  # noqa: E402
 
 pytestmark = [
     pytest.mark.usefixtures("quick_simulator"),
@@ -661,3 +664,22 @@ def test_only_data_that_stand_are_shared():
         for member, t in zip(members, targets, strict=True):
             alone = fastmlp.MLPRegressor(**settings).fit(X, t.tolist())
             assert all(map(np.array_equal, member.coefs_, alone.coefs_))
+
+
+@pytest.mark.parametrize("threads", (4, 7, 30) if SIMULATED else (32, 96, 256))
+def test_sums_of_a_block(threads):
+    """The same sum for every thread, twice in the same shared memory."""
+
+    @cuda.jit
+    def sums(values, found):
+        partial, t = cuda.shared.array(0, types.float64), cuda.threadIdx.x
+        found[0, t] = block_sum(partial, values[t])
+        found[1, t] = block_sum(partial, 2 * values[t])
+
+    values, on_device = np.random.default_rng(threads).standard_normal(threads), cuda.to_device(np.zeros((2, threads)))
+    sums[1, threads, 0, 8 * threads](cuda.to_device(values), on_device)
+    found = on_device.copy_to_host()
+    assert np.allclose(found[0], math.fsum(values), rtol=1e-13, atol=1e-13)
+    assert (found[0] == found[0, 0]).all() and (found[1] == 2 * found[0]).all()
+    shapes = (*layout.SHAPES, *layout.WARP_SHAPES["bf16"], *layout.PASS_SHAPES)
+    assert min(shape.threads for shape in shapes) >= SUMMERS

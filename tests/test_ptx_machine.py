@@ -94,10 +94,12 @@ def test_barrier_and_races():
     body += ";\nld.shared.u32 %r2, [%r8];\nst.global.u32 [%rd1], %r2;"
     found = run(body.format(barrier="bar.sync 0;"), out=64, threads=64)
     assert np.array_equal(found, np.arange(64) ^ 32)
-    with pytest.raises(Fault, match="warp 0 of block 0 reads and warp 1"):
+    with pytest.raises(Fault, match="warp 0 reads what warp 1 has used, in shared"):
         run(body.format(barrier=""), out=64, threads=64)
-    with pytest.raises(Fault, match="warp 0 of block 0 writes and several warps"):
+    with pytest.raises(Fault, match="warp 0 writes what several warps"):
         run(SHARED + "ld.shared.u32 %r2, [smem];\nst.shared.u32 [%rd6], %r1;", out=64, threads=64)
+    with pytest.raises(Fault, match="two threads write"):
+        run("st.shared.u32 [smem], %r1;", out=64, threads=64)
 
 
 COPY = "mul.wide.u32 %rd4, %r1, 16;\nmov.u64 %rd5, smem;\nadd.s64 %rd5, %rd5, %rd4;\nadd.s64 %rd4, %rd2, %rd4;\n"
@@ -218,14 +220,22 @@ $L1:
 def test_races_in_global_memory():
     """Between warps, without a barrier; between blocks, unless what one has released the other acquires."""
     one = "st.global.u32 [%rd1], %r1;\n{}\nld.global.u32 %r2, [%rd2+-{}];"
-    with pytest.raises(Fault, match="warp 1 of block 0 reads"):
+    with pytest.raises(Fault, match="warp 1 reads what warp 0 has used, in global"):
         run(one.format("", 1024), out=64, threads=64, data=[0])
     run(one.format("bar.sync 0;", 1024), out=64, threads=64, data=[0])
     run(one.format("", 0), out=64, threads=64, data=[0])
     two = {"out": 64, "threads": 64, "data": [0], "grid": 2, "together": True}
     assert (run(BLOCK + WAIT.format(before="bar.sync 0;", how="acquire"), **two) == 8).all()
+    late = "setp.lt.u32 %p4, %r3, 8;\n@%p4 bra $L5;\nld.global.u32 %r2, [%rd1];\nret;\n$L5:\n@%p1 ret;\n"
+    late += "st.global.u32 [%rd1], 7;\nbar.sync 0;\nred.release.gpu.global.add.u32 [%rd2], 1;"
+    with pytest.raises(Fault, match="block 8 reads what"):  # though it begins when block 0 has ended
+        run(BLOCK + late, data=[0], grid=9)
+    own = "setp.gt.u32 %p4, %r1, 31;\n@%p4 bra $L6;\nst.global.u32 [%rd1], 7;\n"
+    own += "red.release.gpu.global.add.u32 [%rd2], 1;\n$L6:\n@!%p4 ret;\nld.global.u32 %r2, [%rd1+-128];"
+    with pytest.raises(Fault, match="warp 1 reads what warp 0"):  # which has released it, but there is no barrier
+        run(own, out=64, threads=64, data=[0])
     for before, how, message in (
-        ("bar.sync 0;", "relaxed", "block 1 reads and warp 1 of block 0"),
+        ("bar.sync 0;", "relaxed", "block 1 reads what warp 1 of block 0"),
         ("", "acquire", "have used memory since the last barrier"),
     ):
         with pytest.raises(Fault, match=message):

@@ -29,6 +29,7 @@ if SIMULATED:
     copy_vector = copy_async
 
     def copy_async_at(shared, address, array, source, wanted):
+        assert int(address) % VECTOR_BYTES == 0 and int(source) % VECTOR_BYTES == 0
         copy_async(shared, int(address) // 4, array, int(source) // 4, wanted)
 
     def commit_copies():
@@ -284,9 +285,13 @@ else:
 
     @intrinsic
     def copy_async_at(typing_context, shared, address, array, source, wanted):
-        """copy_async from one address to another, on chips that have it; arithmetic with addresses takes less."""
+        """copy_async from one address to another, of `array` and of `shared`, on chips that have it.
+
+        Arithmetic with addresses takes fewer instructions; the arrays are for the simulator.
+        """
 
         def generate(context, builder, signature, arguments):
+            assert _has_async_copies()
             _copy_async(builder, arguments[1], arguments[3], arguments[4])
             return context.get_dummy_value()
 

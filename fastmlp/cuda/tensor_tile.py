@@ -4,7 +4,7 @@ C[r, c] = sum_k A[r, k] B[k, c] as in tile.py: steps of the terms come by in a r
 copies. Here each warp has a rectangle of the tile, of products of 16 x 8 sums over 8 words of terms (8 numbers of TF32
 or 16 of bfloat16), whose fragments are laid out as in warp.py; the sums are float32, in registers. Both precisions read
 the same words: where the terms follow one another in memory, by ldmatrix; where they do not, by ldmatrix.trans in
-bfloat16, and word by word in TF32. Places are in words.
+bfloat16, and word by word in TF32. Places are in words, addresses in bytes.
 
 TF32's numbers lie in memory as the float32 that they are, and are rounded as a fragment is loaded: rounded copies would
 take twice the memory and its traffic. The rounding is two instructions a word on compute capability 9.0 (a comparison,
@@ -170,7 +170,7 @@ def _product(shape: WarpShape, a_by_row: bool, b_by_row: bool) -> Product:
             a_source, b_source = a_source + a_step, b_source + b_step
             commit_copies()
             at = uint32(at + step_bytes) if at < (stages - 1) * step_bytes else uint32(0)
-            k = int32(k + depth)
+            k = int32(k + depth)  # terms brought so far
             if k <= before:
                 continue
             # a loop, written out: the compiler leaves it one

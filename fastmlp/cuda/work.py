@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 
 class Work(NamedTuple):
-    """The arrays of a training, of one dimension, and `flat` (see ptx.py)."""
+    """The step, and the arrays of a training, of one dimension, and `flat` (see ptx.py)."""
 
     step: Any  # a record of layout.STEP
     layers: Any  # records of layout.LAYER
