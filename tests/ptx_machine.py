@@ -82,19 +82,20 @@ class Uses:
             does = "writes" if writes else "reads"
             raise Fault(f"a race: {seen.name(who[n])} {does} what {seen.name(other)} has used, {self.name} {units[n]}")
         if writes:
-            self.written[units] = who
-            mixed = self.written[units] != who  # by several warps at once
-            if mixed.any():
-                self.written[units[mixed]] |= SEVERAL
+            self._mark(self.written, units, who)
             if owned.size:
                 self._own(units[owned], writers[owned], who[owned], seen)
         else:
             if beside.any():
                 who[beside] = seen.together(readers[beside], who[beside])
-            self.read[units] = who
-            mixed = self.read[units] != who  # by several warps at once
-            if mixed.any():
-                self.read[units[mixed]] |= SEVERAL
+            self._mark(self.read, units, who)
+
+    def _mark(self, codes, units, who):
+        """Units are used now by `who`, some by several warps at once."""
+        codes[units] = who
+        mixed = codes[units] != who
+        if mixed.any():
+            codes[units[mixed]] |= SEVERAL
 
     def _own(self, units, before, who, seen):
         """Note that units have been written by others, and by `who` with the same numbers."""
