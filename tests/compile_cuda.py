@@ -79,6 +79,12 @@ def tensor_kernels(precision):
             yield f"stage {name}", epoch.make_stage(np.float32, shape), signature(np.float32, 2), bounds, shared
             kernel = epoch.make_stage(np.float32, shape, supplied())
             yield f"stage {name} with a user's functions", kernel, signature(np.float32, 2), bounds, shared
+    if precision == "bf16":
+        shape = layout.STATIONARY
+        shared, bounds = TABLE_BYTES + 4 * shape.ring_words(784), (shape.threads, 1)
+        for more, pieces in ("", epoch.NOTHING), (" with a user's functions", supplied()):
+            kernel = epoch.make_epoch(np.float32, shape, False, pieces)
+            yield f"epoch stationary {precision}{more}", kernel, signature(np.float32), bounds, shared
 
 
 def kernels(reals):

@@ -49,7 +49,8 @@ class Uses:
     def __init__(self, units, name):
         self.name = name
         self.written, self.read = np.zeros(units, np.int64), np.zeros(units, np.int64)
-        self.owners = np.zeros(units, np.uint64)  # where several blocks have written the same: a bit each, 64 apart one
+        # where several blocks have written the same, or read: which, as Turns numbers such sets
+        self.writers_sets, self.readers_sets = np.zeros(units, np.int32), np.zeros(units, np.int32)
 
     def note(self, units, warps, seen, writes, same=False):
         """Note that threads use units; a fault if there is a race.
@@ -66,27 +67,31 @@ class Uses:
         """
         who, owned = seen.turn * CODES + warps, np.zeros(0, int)
         writers, readers = self.written[units], self.read[units]
-        races, beside = seen.unseen(writers, who), seen.unseen(readers, who)
+        races = seen.unseen(writers, who, self.writers_sets[units])
+        beside = seen.unseen(readers, who, self.readers_sets[units])
         if races.any():
             if writes:
                 owned = np.flatnonzero(races & same)
             else:
                 owned = np.flatnonzero(races & (writers % CODES == BLOCKS))
-                owned = owned[self.owners[units[owned]] & seen.bit != 0]
+                owned = owned[seen.is_of(self.writers_sets[units[owned]])]
             races[owned] = False
         if writes and beside.any():
             races |= beside & ~np.asarray(same)
         if races.any():
             n = np.flatnonzero(races)[0]
-            other = writers[n] if seen.unseen(writers[n : n + 1], who[n : n + 1])[0] else readers[n]
+            one = slice(n, n + 1)
+            other = writers[n] if seen.unseen(writers[one], who[one], self.writers_sets[units[one]])[0] else readers[n]
             does = "writes" if writes else "reads"
             raise Fault(f"a race: {seen.name(who[n])} {does} what {seen.name(other)} has used, {self.name} {units[n]}")
         if writes:
             self._mark(self.written, units, who)
             if owned.size:
-                self._own(units[owned], writers[owned], who[owned], seen)
+                self.written[units[owned]] = seen.together(writers[owned], who[owned])
+                seen.add(self.writers_sets, units[owned], writers[owned])
         else:
             if beside.any():
+                seen.add(self.readers_sets, units[beside], readers[beside])
                 who[beside] = seen.together(readers[beside], who[beside])
             self._mark(self.read, units, who)
 
@@ -96,13 +101,6 @@ class Uses:
         mixed = codes[units] != who
         if mixed.any():
             codes[units[mixed]] |= SEVERAL
-
-    def _own(self, units, before, who, seen):
-        """Note that units have been written by others, and by `who` with the same numbers."""
-        self.written[units] = seen.together(before, who)
-        first = before % CODES != BLOCKS
-        self.owners[units[first]] = seen.bits(before[first])
-        self.owners[units] |= seen.bit
 
 
 class Turns:
@@ -118,6 +116,7 @@ class Turns:
         self.first_stage, self.stage = stage, stage  # the last one so far
         self.begins = {}  # the first turn of each stage
         self.block_of, self.stage_of = np.zeros(64, int), np.zeros(64, int)  # by turn, from the first on
+        self.sets, self.set_numbers = [], {}  # of blocks, as tuples
 
     def begin(self, block, stage):
         """The number of a block's next turn."""
@@ -129,12 +128,20 @@ class Turns:
         self.number += 1
         return self.number - 1
 
+    def number_of(self, blocks):
+        """The number of a set of blocks."""
+        blocks = tuple(sorted(blocks))
+        if blocks not in self.set_numbers:
+            self.set_numbers[blocks] = len(self.sets)
+            self.sets.append(blocks)
+        return self.set_numbers[blocks]
+
 
 class Seen:
     """What a block has seen of the blocks of its launch: all that each did in its stages up to one."""
 
     def __init__(self, turns, block=0):
-        self.turns, self.block, self.stage, self.bit = turns, block, turns.first_stage, np.uint64(1 << block % 64)
+        self.turns, self.block, self.stage = turns, block, turns.first_stage
         self.stages, self.acquired = np.full(turns.grid, self.stage - 1), None
         self.all_of = self.stage if turns.grid == 1 else self.stage - 1  # a stage of which all has been seen
         self.begin()
@@ -162,17 +169,32 @@ class Seen:
         """What has been released is known, from the next turn on."""
         self.acquired = released if self.acquired is None else np.maximum(self.acquired, released)
 
-    def unseen(self, codes, who):
-        """Which uses are not known to have been before those of `who`, this block's in this turn."""
+    def unseen(self, codes, who, sets):
+        """Which uses are not known to have been before those of `who`, this block's in this turn.
+
+        `sets` says of those by several blocks which they were.
+        """
         found = (codes >= self.horizon) & (codes != who)
         if found.any():
             some = codes[found]
             turns, several = some // CODES - self.turns.first, some % CODES == BLOCKS
             blocks = self.turns.block_of[turns]
-            later = self.turns.stage_of[turns] > np.where(several, self.all_of, self.stages[blocks])
+            seen = self.stages[blocks]
+            if several.any():
+                numbers, which = np.unique(sets[found][several], return_inverse=True)
+                seen[several] = np.array([self._seen_of(self.turns.sets[number]) for number in numbers])[which]
+            later = self.turns.stage_of[turns] > seen
             within = (some // CODES >= self.since) & (some % CODES != who[found] % CODES)
             found[found] = np.where((blocks == self.block) & ~several, within, later)
         return found
+
+    def _seen_of(self, blocks):
+        """The last stage of which this block has seen what all those blocks did, itself aside."""
+        return min((self.stages[block] for block in blocks if block != self.block), default=self.turns.stage)
+
+    def is_of(self, sets):
+        """Whether this block is of each of some sets."""
+        return np.array([self.block in self.turns.sets[number] for number in sets], bool)
 
     def together(self, codes, who):
         """The codes of uses by others, and, not seen by them, by `who`."""
@@ -181,9 +203,13 @@ class Seen:
         later = np.where(self.turns.stage_of[turns] > self.turns.stage_of[own], codes, who)
         return np.where(within, who | SEVERAL, later | BLOCKS)
 
-    def bits(self, codes):
-        """The bit of the block of each use."""
-        return np.uint64(1) << (self.turns.block_of[codes // CODES - self.turns.first] % 64).astype(np.uint64)
+    def add(self, sets, units, codes):
+        """This block uses units, too, that others have used: it is of their sets from now on."""
+        others = self.turns.block_of[codes // CODES - self.turns.first]
+        others = np.where(codes % CODES == BLOCKS, -1 - sets[units], others)  # sets, numbered from -1 down
+        found, which = np.unique(others, return_inverse=True)
+        theirs = [self.turns.sets[-1 - other] if other < 0 else (other,) for other in found.tolist()]
+        sets[units] = np.array([self.turns.number_of({*blocks, self.block}) for blocks in theirs])[which]
 
     def name(self, code):
         """Who that is, in words."""

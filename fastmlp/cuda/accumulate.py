@@ -36,7 +36,7 @@ class Rule(NamedTuple):
 
 @functools.cache
 def make_update(real: type, per_word: int = 1):
-    """(open_rule, update): the update of one weight or bias; per_word: numbers in a word of what is multiplied."""
+    """(open_rule, updated, update) of a weight or bias; per_word: numbers in a word of what is multiplied."""
     m = mathematics(real)
     regularized_gradient, decayed, descent, adam_step = m.regularized_gradient, m.decayed, m.descent, m.adam_step
     momentum_velocity, adam_mean, adam_square = m.momentum_velocity, m.adam_mean, m.adam_square
@@ -64,33 +64,49 @@ def make_update(real: type, per_word: int = 1):
         )
 
     @device
-    def update(rule, model, p, u, is_weight):
-        """W <- W - alpha [U / m + l2 W] (eq. 12), b likewise without l2 (eq. 13), or another rule, for model[p].
+    def updated(kind, rule, w, u, first, second, is_weight):
+        """W <- W - alpha [U / m + l2 W] (eq. 12), b likewise without l2 (eq. 13), or another rule, for a number w.
 
-        u is its sum over the examples. The caller owns the entry and its moments. Returns the old W and whether the
-        new one is finite.
+        u is its sum over the examples, first and second its moments, as far as the rule has any. Returns the new ones.
+        `kind` is the rule's; a constant leaves nothing of the others.
         """
-        w = model[p]
         gradient = regularized_gradient(u, w, rule.scale, rule.l2 if is_weight else zero)
         new = decayed(w, rule.decay) if is_weight else w
-        if rule.kind == DESCENT:
+        if kind == DESCENT:
             new = descent(new, gradient, rule.rate)
-        elif rule.kind == ADAM:
-            mean = adam_mean(model[rule.first + p], gradient, rule.beta_1)
-            square = adam_square(model[rule.second + p], gradient, rule.beta_2)
-            model[rule.first + p], model[rule.second + p] = mean, square
-            new = adam_step(new, mean, square, rule.step_size, rule.epsilon)
+        elif kind == ADAM:
+            first = adam_mean(first, gradient, rule.beta_1)
+            second = adam_square(second, gradient, rule.beta_2)
+            new = adam_step(new, first, second, rule.step_size, rule.epsilon)
         else:
-            velocity = momentum_velocity(model[rule.first + p], gradient, rule.rate, rule.momentum)
-            model[rule.first + p] = velocity
-            if rule.kind == NESTEROV:
+            first = momentum_velocity(first, gradient, rule.rate, rule.momentum)
+            velocity = first
+            if kind == NESTEROV:
                 velocity = momentum_velocity(velocity, gradient, rule.rate, rule.momentum)
             new = new + velocity
+        return new, first, second
+
+    @device
+    def update(rule, model, p, u, is_weight):
+        """The update of model[p] and its moments; u is its sum over the examples.
+
+        The caller owns the entry and its moments. Returns the old W and whether the new one is finite.
+        """
+        w, first, second = model[p], zero, zero
+        if rule.kind != DESCENT:
+            first = model[rule.first + p]
+            if rule.kind == ADAM:
+                second = model[rule.second + p]
+        new, first, second = updated(rule.kind, rule, w, u, first, second, is_weight)
+        if rule.kind != DESCENT:
+            model[rule.first + p] = first
+            if rule.kind == ADAM:
+                model[rule.second + p] = second
         model[p] = new
         keep(model, rule.low, p, new, is_weight)
         return w, new - new == zero
 
-    return open_rule, update
+    return open_rule, updated, update
 
 
 @device
@@ -119,7 +135,7 @@ def make_accumulate(real: type, shape: TileShape, resident: bool):
     multiply, collect, entry, n_sums, parts, part_rows, width, line_step = tile
     rows, columns, per_word = shape.rows, shape.columns, shape.per_word
     row_words, column_words = rows // per_word, columns // per_word
-    open_rule, update = make_update(real, per_word)
+    open_rule, _, update = make_update(real, per_word)
     bias_width = bias_columns(shape)
     bias_lines = shape.threads // bias_width
     zero = real(0)
@@ -196,7 +212,7 @@ def make_accumulate(real: type, shape: TileShape, resident: bool):
 @functools.cache
 def make_whole(real: type, threads: int, per_word: int = 1):
     """(measure, update_all): what is done when U and V are whole, operation.task_rows parameters a thread."""
-    open_rule, update = make_update(real, per_word)
+    open_rule, _, update = make_update(real, per_word)
     zero = real(0)
 
     @device

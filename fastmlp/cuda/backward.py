@@ -2,8 +2,9 @@
 
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from numba import cuda
 
 from fastmlp.codes import ABSOLUTE_ERROR, HUBER, LOG_LOSS, POISSON, SOFTMAX
@@ -12,7 +13,7 @@ from fastmlp.cuda.compiling import device, mathematics, of_users
 from fastmlp.cuda.gather import example_at
 from fastmlp.cuda.layout import TileShape
 from fastmlp.cuda.operands import make_keep
-from fastmlp.cuda.ptx import thread
+from fastmlp.cuda.ptx import exchange, thread
 from fastmlp.cuda.reduction import block_sum
 from fastmlp.cuda.tensor_tile import product
 from fastmlp.cuda.work import EXAMPLES, IN_MINIBATCH, MINIBATCH, NUMBER, OFFSET, PARITY
@@ -56,6 +57,76 @@ def make_error(real: type, supplied: Any = None, supplied_loss: Any = None):
         return loss, error
 
     return loss_and_error
+
+
+class RowOfFour(NamedTuple):
+    """What is done with the outputs of an example that four threads of a warp have, next to one another."""
+
+    sum_of_row: Any
+    largest_of_row: Any
+    larger: Any
+    power_of: Any
+    delta_of: Any
+    loss_of: Any
+
+
+@functools.cache
+def make_row_of_four(supplied: Any = None, supplied_loss: Any = None) -> RowOfFour:
+    """The losses and delta of examples whose z is as a product of tensor cores leaves it (see warp.py)."""
+    real: Any = np.float32
+    loss_and_error = make_error(real, supplied, supplied_loss)
+    m = mathematics(real)
+    output_error, clipped, exp_negative = m.output_error, m.clipped, m.exp_negative
+    zero = real(0)
+
+    @device
+    def sum_of_row(x):
+        """The sum of what the four threads of a row have; each gets the same."""
+        x = x + exchange(x, 1)
+        return x + exchange(x, 2)
+
+    @device
+    def larger(x, other):
+        return other if other > x else x
+
+    @device
+    def largest_of_row(x):
+        x = larger(x, exchange(x, 1))
+        return larger(x, exchange(x, 2))
+
+    @device
+    def power_of(there, y, z_j, top):
+        """e^(z - top) and what it adds to the sum of y (z - top), zeros if the output is not there."""
+        power, agreement = exp_negative(z_j - top), y * (z_j - top)
+        return power if there else zero, agreement if there else zero
+
+    @device
+    def delta_of(work, activation, limits, counts, y, z_j, row):
+        """(loss, delta) of an output of an example, zeros unless it counts; log losses have limits."""
+        top, powers, weight = row
+        if activation == SOFTMAX:
+            lost, error = zero, output_error(exp_negative(z_j - top) / powers, y)
+        else:
+            lost, error = loss_and_error(work.step.loss, activation, limits[0], limits[1], z_j, y)
+        return lost if counts else zero, error * weight if counts else zero
+
+    @device
+    def loss_of(work, chunk, activation, limits, r, weight, powers, agreement, loss):
+        """What an example adds to the losses: those of a thread's outputs; softmax's and the offset, by one thread."""
+        step, first = work.step, thread() % 4 == 0
+        if weight == zero:
+            return 0.0
+        if activation == SOFTMAX:
+            loss = zero
+            if first:
+                loss = clipped(real(math.log(powers)) - agreement, limits[0], limits[1])
+        result = float(loss) * float(weight)
+        if step.has_offsets and first:
+            example = example_at(work, chunk[MINIBATCH] * step.batch_size + chunk[OFFSET] + r)
+            result += work.weights[step.offsets + example] * float(weight)
+        return result
+
+    return RowOfFour(sum_of_row, largest_of_row, larger, power_of, delta_of, loss_of)
 
 
 @functools.cache

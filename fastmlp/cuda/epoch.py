@@ -13,6 +13,7 @@ from numba import cuda, from_dtype, types
 
 from fastmlp.cuda.accumulate import make_accumulate, make_whole
 from fastmlp.cuda.backward import make_backward, make_output
+from fastmlp.cuda.barrier import BASE, barrier
 from fastmlp.cuda.compiling import device, kernel
 from fastmlp.cuda.forward import make_forward
 from fastmlp.cuda.fused import make_pass, make_reduce
@@ -35,11 +36,13 @@ from fastmlp.cuda.layout import (
     UPDATE,
     AnyShape,
     PassShape,
+    StationaryShape,
     TileShape,
     blocks_each,
     ring_size,
 )
-from fastmlp.cuda.ptx import arrive, arrived, flat, quotient, seen, thread
+from fastmlp.cuda.ptx import flat, quotient, thread
+from fastmlp.cuda.stationary import make_stationary
 from fastmlp.cuda.work import BARRIERS, EXAMPLES, IN_MINIBATCH, MINIBATCH, NUMBER, OFFSET, PARITY, Work
 
 
@@ -52,8 +55,6 @@ class Supplied(NamedTuple):
 
 
 NOTHING = Supplied()
-ARRIVALS, BASE = range(2)  # counters: blocks at the barrier; the first chunk of the graph that runs
-MASK = 0xFFFFFFFF
 
 
 @device
@@ -170,20 +171,6 @@ def make_task(real: type, shape: AnyShape, resident: bool, supplied: Supplied):
     return run_task
 
 
-@device
-def barrier(counters, chunk):
-    """Wait until all blocks have come here as often as this one; what they wrote before is seen behind it."""
-    cuda.syncthreads()
-    if thread() == 0:
-        chunk[BARRIERS] += 1
-        awaited = chunk[BARRIERS] * cuda.gridDim.x
-        arrive(counters, ARRIVALS)
-        while 0 < (awaited - seen(counters, ARRIVALS)) & MASK < MASK // 2:  # the counter has 32 bits, and begins anew
-            pass
-        arrived(counters, ARRIVALS)
-    cuda.syncthreads()
-
-
 def blocks_of(real: type, shape: AnyShape, resident: bool) -> int:
     """Blocks of a kernel that are to fit on a multiprocessor."""
     return 1 if resident else blocks_each(real, shape)
@@ -221,6 +208,8 @@ def make_epoch(real: type, shape: AnyShape, resident: bool, supplied: Supplied =
 
     resident: one block copies model and room to shared memory, works there, and writes the model back.
     """
+    if isinstance(shape, StationaryShape):
+        return make_stationary_epoch(shape, supplied)
     run_task, open_tables = make_task(real, shape, resident, supplied), make_tables(real)
     threads, zero = shape.threads, real(0)
     ring_numbers = 0 if isinstance(shape, PassShape) else ring_size(shape, real)
@@ -261,6 +250,26 @@ def make_epoch(real: type, shape: AnyShape, resident: bool, supplied: Supplied =
         if resident:
             for n in range(thread(), model.size, threads):
                 model[n] = own_model[n]
+
+    return epoch
+
+
+@functools.cache
+def make_stationary_epoch(shape: StationaryShape, supplied: Supplied):
+    """The same where blocks keep the W of their hidden units; step.owners of them, and at least one more."""
+    (train, fill), open_tables = make_stationary(shape, supplied), make_tables(np.float32)
+
+    @kernel(shape.threads, 1)
+    def epoch(tables, model, room, data, byte_data, integers, weights, sums, counters):
+        steps, stages, operations, layers, chunk, ring, partial = open_tables(tables)
+        work = Work(
+            steps[1], layers, flat(model), flat(room), flat(ring), flat(partial), flat(data), flat(byte_data),
+            flat(integers), flat(weights), flat(sums),
+        )  # fmt: skip
+        if cuda.blockIdx.x < work.step.owners:
+            train(work, operations[0], counters)
+        else:
+            fill(work, operations[0], counters)
 
     return epoch
 

@@ -18,7 +18,6 @@ behind the product before. No GPU has run it yet.
 """
 
 import functools
-import math
 from typing import Any
 
 import numpy as np
@@ -27,14 +26,12 @@ from numba import cuda
 from fastmlp.codes import SOFTMAX
 from fastmlp.cuda.accumulate import make_update, note
 from fastmlp.cuda.activation import make_activate_all, make_activation
-from fastmlp.cuda.backward import make_error
-from fastmlp.cuda.compiling import device, mathematics
-from fastmlp.cuda.gather import example_at
+from fastmlp.cuda.backward import make_row_of_four
+from fastmlp.cuda.compiling import device
 from fastmlp.cuda.layout import REDUCED, PassShape
 from fastmlp.cuda.ptx import (
     commit_copies,
     copy_async,
-    exchange,
     load_matrices,
     load_matrices_transposed,
     load_vector,
@@ -222,57 +219,9 @@ def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> An
     places = Places(shape)
     places_W, W_size, places_b, matrices, size = places.W, places.W_size, places.b, places.matrices, places.size
     multiply, load_rows = make_multiply(shape, False), make_load_rows(shape)
-    loss_and_error = make_error(np.float32, supplied, supplied_loss)
-    m = mathematics(np.float32)
-    output_error, clipped, exp_negative = m.output_error, m.clipped, m.exp_negative
+    row = make_row_of_four(supplied, supplied_loss)
+    sum_of_row, largest_of_row, larger, power_of, delta_of, loss_of = row
     LARGEST, POWERS, DELTA = range(3)
-
-    @device
-    def of_row(x):
-        """The sum of what the four threads of a row have; each gets the same."""
-        x = x + exchange(x, 1)
-        return x + exchange(x, 2)
-
-    @device
-    def larger(x, other):
-        return other if other > x else x
-
-    @device
-    def largest_of_row(x):
-        x = larger(x, exchange(x, 1))
-        return larger(x, exchange(x, 2))
-
-    @device
-    def power_of(there, y, z_j, top):
-        """e^(z - top) and what it adds to the sum of y (z - top), zeros if the output is not there."""
-        power, agreement = exp_negative(z_j - top), y * (z_j - top)
-        return power if there else ZERO, agreement if there else ZERO
-
-    @device
-    def delta_of(work, activation, limits, counts, y, z_j, row):
-        """(loss, delta) of an output of an example, zeros unless it counts; log losses have limits."""
-        top, powers, weight = row
-        if activation == SOFTMAX:
-            lost, error = ZERO, output_error(exp_negative(z_j - top) / powers, y)
-        else:
-            lost, error = loss_and_error(work.step.loss, activation, limits[0], limits[1], z_j, y)
-        return lost if counts else ZERO, error * weight if counts else ZERO
-
-    @device
-    def loss_of(work, chunk, activation, limits, r, weight, powers, agreement, loss):
-        """What an example adds to the losses: those of a thread's outputs; softmax's and the offset, by one thread."""
-        step, first = work.step, thread() % 4 == 0
-        if weight == ZERO:
-            return 0.0
-        if activation == SOFTMAX:
-            loss = ZERO
-            if first:
-                loss = clipped(real(math.log(powers)) - agreement, limits[0], limits[1])
-        result = float(loss) * float(weight)
-        if step.has_offsets and first:
-            example = example_at(work, chunk[MINIBATCH] * step.batch_size + chunk[OFFSET] + r)
-            result += work.weights[step.offsets + example] * float(weight)
-        return result
 
     @device
     def output_delta(work, chunk, r0):
@@ -342,8 +291,8 @@ def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> An
             if look == LARGEST:
                 top_0, top_1 = largest_of_row(top_0), largest_of_row(top_1)
             elif look == POWERS:
-                powers_0, powers_1 = of_row(powers_0), of_row(powers_1)
-                agreement_0, agreement_1 = of_row(agreement_0), of_row(agreement_1)
+                powers_0, powers_1 = sum_of_row(powers_0), sum_of_row(powers_1)
+                agreement_0, agreement_1 = sum_of_row(agreement_0), sum_of_row(agreement_1)
         lost = loss_of(work, chunk, activation, limits, r, weight_0, powers_0, agreement_0, loss_0)
         return lost + loss_of(work, chunk, activation, limits, r + 8, weight_1, powers_1, agreement_1, loss_1)
 
@@ -497,7 +446,7 @@ def make_reduce(shape: PassShape) -> Any:
     """The operation REDUCE."""
     threads, warps, W_place = shape.threads, shape.threads // LANES, Places(shape).W
     n_numbers = 4 * TOGETHER
-    open_rule, update = make_update(np.float32, shape.per_word)
+    open_rule, _, update = make_update(np.float32, shape.per_word)
 
     @device
     def reduce(work, operation, chunk, row):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from fastmlp.cuda.barrier import BASE, COUNTERS
 from fastmlp.cuda.compiling import configured
 from fastmlp.cuda.data import Arrays, copy, zeros
 from fastmlp.cuda.epoch import NOTHING, Supplied, advance, make_epoch, make_stage
@@ -79,7 +80,7 @@ class Launch:
         self.sums = cuda.to_device(np.zeros(plan.sums + more_sums))
         self.stream = cuda.stream()
         self.tables = cuda.to_device(self._tables())
-        self.counters = cuda.to_device(np.zeros(2, np.uint32))
+        self.counters = cuda.to_device(np.zeros(COUNTERS, np.uint32))
         self.shared_bytes = shared_bytes(plan, real, model.size + self.room.size if plan.resident else 0)
         self._grid = 0
         self._kernel: Any = None
@@ -101,7 +102,9 @@ class Launch:
         self.step[0]["from_chunk"], self.step[0]["to_chunk"] = first, last
         for name, place in arrays.places.items():
             self.step[0][name] = place
-        self._copied = self._tables(), np.array([0, first], np.uint32)  # not freed before the copies are made
+        counters = np.zeros(COUNTERS, np.uint32)
+        counters[BASE] = first
+        self._copied = self._tables(), counters  # not freed before the copies are made
         for array, values in zip((self.tables, self.counters), self._copied):
             copy(array, values, self.stream)
         if self.mode in (ALONE, COOPERATIVE):

@@ -18,11 +18,12 @@ places of the two are the same.
 
 import functools
 import math
+import operator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp.codes import EVALUATE, STORE, activation_code
+from fastmlp.codes import ADAM, DESCENT, EVALUATE, STORE, activation_code
 from fastmlp.cuda.ptx import SIMULATED, VECTOR_BYTES
 
 # Kinds of operations.
@@ -37,6 +38,7 @@ CHUNK_ROWS = 16384
 GATHER_ROWS = 4  # examples of which a thread has a vector on its way at once, where all of a pass waits for them
 PASS_SHARE = 0.4  # of the tensor cores' peak in a pass through all layers, guessed
 PASS_STEP_SECONDS = 0.2e-6  # that warps wait for one another and for W in it, each time
+STATIONARY_SECONDS = 1.5e-6  # of a step where blocks keep their W, beside the wait and the products, guessed
 
 TABLES_BYTES = 3072  # of a block's shared memory that the tables and the device itself take, about
 
@@ -160,8 +162,95 @@ class PassShape(NamedTuple):
         return 2 * self.threads + 2 * self.width + matrices * self.line + (n_layers - 1) * self.rows * self.width // 2
 
 
+class StationaryPlaces(NamedTuple):
+    """Where a block's arrays lie in shared memory, in words."""
+
+    W: int  # of the output, behind the room of block_sum
+    error: int  # delta of the output
+    delta: int  # of the block's units
+    X: int  # two buffers
+
+
+class StationaryShape(NamedTuple):
+    """Blocks that each keep the W of 16 hidden units, in bfloat16 (stationary.py)."""
+
+    warps: int  # of which each has 8 examples and 16 hidden units of the output's layer
+    steps: int  # of 16 inputs, whose W a warp keeps at most
+
+    @property
+    def threads(self) -> int:
+        return 32 * self.warps
+
+    @property
+    def rows(self) -> int:
+        """Examples of a minibatch, at the most."""
+        return 8 * self.warps
+
+    @property
+    def columns(self) -> int:
+        return 16
+
+    @property
+    def precision(self) -> str:
+        return "bf16"
+
+    @property
+    def per_word(self) -> int:
+        return 2
+
+    @property
+    def line(self) -> int:
+        """Words from one row of what has 16 columns to the next, so that ldmatrix meets no bank twice."""
+        return 12
+
+    @property
+    def delta_line(self) -> int:
+        """The same of what has a column for each example."""
+        return self.rows // 2 + 4
+
+    @property
+    def first_output(self) -> int:
+        """The first of the output's W among a thread's W and b: behind 8 for each step, before b."""
+        return 8 * self.steps
+
+    @property
+    def first_bias(self) -> int:
+        """The output's 4 b; behind them 2 of the hidden units."""
+        return self.first_output + 8
+
+    @property
+    def entries(self) -> int:
+        return self.first_bias + 6
+
+    @property
+    def parts(self) -> int:
+        """Words of the warps' parts of z, which take the place of X."""
+        return self.warps * self.rows * 16
+
+    @property
+    def published(self) -> int:
+        """Words of a (examples, hidden units), twice."""
+        return 2 * self.rows * 16 * self.warps // 2
+
+    @property
+    def places(self) -> StationaryPlaces:
+        W = 2 * self.threads
+        error = W + 16 * self.warps * self.line
+        delta = error + self.rows * self.line
+        return StationaryPlaces(W, error, delta, delta + 16 * self.delta_line)
+
+    def takes(self, sizes: tuple[int, ...], rows: int) -> bool:
+        """Whether it is for such networks and minibatches."""
+        most = 16 * self.warps * self.steps, 16 * self.warps, 16
+        return len(sizes) == 3 and rows <= self.rows and all(map(operator.le, sizes, most))
+
+    def ring_words(self, n_in: int) -> int:
+        """Words of shared memory."""
+        return self.places.X + 2 * max(self.rows * (padded(n_in, 16) // 2 + 4), self.parts)
+
+
 TileShape = Shape | WarpShape
-AnyShape = TileShape | PassShape
+AnyShape = TileShape | PassShape | StationaryShape
 
 
 # The largest tile is for float32 only: as many sums of float64 would not fit a thread's registers.
@@ -199,6 +288,8 @@ WARP_SHAPES = {
 
 # Of 128 units and 128 rows no more than two layers would fit.
 PASS_SHAPES = (PassShape(32, 32),) if SIMULATED else (PassShape(32, 128), PassShape(64, 128), PassShape(128, 64))
+STATIONARY = None if SIMULATED else StationaryShape(8, 7)  # the simulator has no grids of several blocks
+BUFFERS = 4  # minibatches that are gathered, waited for or at work there
 MOST_PARTS = 132  # multiprocessors of the device that the library was made for: sums are a matter of shapes alone
 REDUCED = 128  # parameters that a block sums over the parts, a vector a lane
 
@@ -250,12 +341,12 @@ STEP = fields(
     "x_kind t_kind x_columns has_targets ordered weighted has_offsets x_begin "
     # places of T in the data; of labels, indptr and columns in the index; of what is added to losses in the weights
     "targets_data labels indptr columns offsets "
-    # settings
-    "rule loss threshold dropout_seed l2_per_example largest slices "
+    # settings; how many blocks own hidden units (stationary.py)
+    "owners rule loss threshold dropout_seed l2_per_example largest slices "
     # places in the model: the end of W, the numbers in all, the copy of W in bfloat16 (in words), the moments
     "weights_end parameters low first second "
     # places in the room: what a second chunk's inputs, targets and weights are further on; U and V, h
-    "bottom_size targets targets_size row_weights rows gradients out "
+    "bottom_size targets targets_size row_weights rows gradients out published moments "
     # places in the sums: W^2, squared gradients and how many, inputs and weights that are not finite, rates
     "squares norms n_norms bad_input bad_weight rates",
     "keep l2 learning_rate momentum beta_1 beta_2 epsilon weight_decay max_norm lowest_loss highest_loss",
@@ -298,7 +389,7 @@ def blocks_each(real: Any, shape: AnyShape) -> int:
     """Blocks that are to fit on a multiprocessor, as many as the registers of their sums allow."""
     if isinstance(shape, WarpShape):
         return shape.blocks
-    if isinstance(shape, PassShape):
+    if isinstance(shape, PassShape | StationaryShape):
         return 1
     return 1 if np.dtype(real).itemsize == 8 or shape.rows_each == 8 else 2
 
@@ -343,6 +434,12 @@ class Machine(NamedTuple):
         cycles += entries * self.entry_cycles / self.lanes
         alone = math.ceil(tiles / self.multiprocessors / at_once) * self.tile_seconds
         return alone + math.ceil(tiles / self.multiprocessors) * cycles / self.frequency
+
+    def stationary_seconds(self, shape: StationaryShape, n_in: int) -> float:
+        """Seconds of a step where blocks keep their W: the products of a warp, and what comes before and after them."""
+        products = 2 * math.ceil(n_in / 16 / shape.warps) * 2 * shape.warps * 4096  # of two warps one after the other
+        cycles = 4 * products / (2 * self.tensor_lanes * PASS_SHARE)
+        return self.barrier_seconds + STATIONARY_SECONDS + cycles / self.frequency
 
     def pass_seconds(self, shape: PassShape, n_layers: int, parts: int, tiles_each: int, parameters: int) -> float:
         """Seconds for all layers of the parts, and for summing their U and V."""
@@ -655,6 +752,44 @@ def build_pass(
     )  # fmt: skip
 
 
+def build_stationary(shape: StationaryShape, base: Layout, rows: int, rule: int, real: Any, machine: Machine) -> Plan:
+    """The plan in which blocks keep the W of their hidden units, and others gather what comes next."""
+    layers, moments = base.layers.copy(), {DESCENT: 0, ADAM: 2}.get(rule, 1)
+    program, n_in = Program(shape, layers, rows, real, machine), int(layers[0]["n_in"])
+    owners = -(-int(layers[0]["n_out"]) // shape.columns)
+    lanes_each = threads_a_row(n_in, shape.threads, real)
+    gathered = GATHER_ROWS * max(1, shape.threads // lanes_each)
+    gather = program.operation(GATHER, lanes=lanes_each, task_rows=gathered, rows=-(-rows // gathered))
+    program.stage([gather])
+    program.stages[0]["tasks"] = min(owners + BUFFERS * gather["rows"], machine.multiprocessors)
+    each = {"bottom_size": rows * int(layers[0]["in_words"]), "targets_size": rows * int(layers[1]["out_stride"])}
+    each["rows"] = rows
+    each = {name: padded(size, lanes(real)) for name, size in each.items()}
+    sizes = dict(zip(("inputs", "targets", "row_weights"), (BUFFERS * size for size in each.values())))
+    sizes |= {"published": 2 * shape.published, "moments": owners * 2 * (moments > 0) * shape.entries * shape.threads}
+    places, room = each | {"slices": 1, "owners": owners}, 0
+    for name, size in sizes.items():
+        places[name] = room
+        room += padded(size, lanes(real))
+    layers[0]["a_in_read"] = places.pop("inputs")
+    places |= {"squares": 1, "norms": 1 + owners, "n_norms": 0}
+    places |= {name: 1 + owners + n for n, name in enumerate(("bad_input", "bad_weight", "rates"))}
+    return Plan(
+        shape,
+        layers,
+        table(program.operations, OPERATION),
+        table(program.stages, STAGE),
+        0,
+        places,
+        room,
+        1 + owners + 2,
+        program.stages[0]["tasks"],
+        machine.stationary_seconds(shape, n_in),
+        False,
+        rows,
+    )
+
+
 def bias_columns(shape: TileShape) -> int:
     """Columns of V that a block sums: each with threads enough for the rows."""
     return max(1, min(32, shape.threads // 2))
@@ -671,8 +806,13 @@ def shared_bytes(plan: Plan, real: Any, numbers: int = 0) -> int:
     """Shared memory of a block: for the tables, the ring, and so many more numbers."""
     step = np.zeros(1, STEP)
     tables(step, plan.stages, plan.operations, plan.layers)
-    shape, n_layers = plan.shape, len(plan.layers)
-    ring = shape.ring_words(n_layers) if isinstance(shape, PassShape) else ring_size(shape, real)
+    shape = plan.shape
+    if isinstance(shape, PassShape):
+        ring = shape.ring_words(len(plan.layers))
+    elif isinstance(shape, StationaryShape):
+        ring = shape.ring_words(int(plan.layers[0]["n_in"]))
+    else:
+        ring = ring_size(shape, real)
     return int(step[0]["ring_at"]) + (ring + numbers) * np.dtype(real).itemsize
 
 
@@ -702,6 +842,10 @@ def plan(
     if precision == "bf16" and rule not in (PREDICT, EVALUATE, STORE):
         for wide in [s for s in PASS_SHAPES if max(sizes) <= s.width][:1]:
             found.append(build_pass(wide, base, rows, chunks_each, rule, clip, real, machine))
+        if STATIONARY and chunks_each == 1 and not clip and STATIONARY.takes(sizes, rows):
+            kept = build_stationary(STATIONARY, base, rows, rule, real, machine)
+            if kept.tasks > kept.places["owners"]:
+                found.append(kept)
     alone = machine._replace(multiprocessors=1, l2_bytes_each=128.0, barrier_seconds=0.05e-6, tile_seconds=0.3e-6)
     for shape in resident_shapes(real, precision):
         one = build(shape, base, rows, chunks_each, rule, clip, 0, real, alone)
