@@ -83,7 +83,7 @@ def ceilings():
     """
     from numba import cuda, float32
 
-    from fastmlp.cuda.epoch import barrier
+    from fastmlp.cuda.barrier import barrier
     from fastmlp.cuda.work import BARRIERS
 
     device = cuda.get_current_device()

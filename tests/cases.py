@@ -14,6 +14,7 @@ import reference
 import fastmlp
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # contract 2: each array, Frobenius norm
+LOW_TOLERANCE = 1e-2  # of products in bfloat16
 DTYPES = tuple(TOLERANCE)
 ACTIVATIONS = tuple(reference.FUNCTIONS)
 OUTPUTS = (*((name, "squared_error") for name in ACTIVATIONS), ("logistic", "log_loss"), ("softmax", "log_loss"))
@@ -80,6 +81,58 @@ def assert_lecture(net, X, T, sample_weight=None):
     expected_dW, expected_db = reference.gradients(twin, X, T, sample_weight, passed)
     assert_close(dW, expected_dW, tolerance)
     assert_close(db, expected_db, tolerance)
+
+
+def on_gpu(net):
+    """The same network on the GPU, in bfloat16."""
+    settings = {name: getattr(net, name) for name in ("activation", "output", "loss", "l2", "dropout")}
+    twin = fastmlp.Network(net.sizes, device="cuda", precision="bf16", random_state=0, **settings)
+    twin.weights, twin.biases = net.weights, net.biases
+    return twin
+
+
+def changes(net, start):
+    """How a training has changed each array."""
+    pairs = zip((*net.weights, *net.biases), (*start.weights, *start.biases), strict=True)
+    return [np.asarray(now, np.float64) - then for now, then in pairs]
+
+
+def assert_step(net, X, T, weight=None):
+    """A step in bfloat16 along the gradient, and the objective, as the lecture has them; the step is no exact one."""
+    twin = on_gpu(net)
+    history = twin.train(
+        X, T, optimizer=fastmlp.SGD(1.0), batch_size=len(X), epochs=1, shuffle=False, sample_weight=weight
+    )
+    dW, db = reference.gradients(lecture(net), X, T, weight)
+    found, expected = changes(twin, net), [-g for g in (*dW, *db)]
+    assert_close(found, expected, LOW_TOLERANCE)
+    assert np.linalg.norm(found[0] - expected[0]) > 1e-5 * np.linalg.norm(expected[0])
+    J = reference.objective(lecture(net), X, T, weight)
+    assert history.objective[0] == pytest.approx(J, rel=LOW_TOLERANCE)
+
+
+def assert_other_losses(low, full):
+    """A step of two Trainers, the first in bfloat16, for losses of the estimators, with offsets, and of users."""
+    r = np.random.default_rng(8)
+    X, T, offsets = (r.random(s).astype(np.float32) for s in ((9, 4), (9, 3), 9))
+    f = fastmlp.Activation(lambda z: z * z * 0.25, lambda z: 0.5 * z)
+    loss = fastmlp.Loss(lambda a, y: (a - y) ** 4, lambda a, y: 4 * (a - y) ** 3)
+    for output, of, hidden in (
+        ("identity", "huber", "softplus"), ("identity", "absolute_error", "softplus"), ("exp", "poisson", "softplus"),
+        ("identity", loss, f),
+    ):  # fmt: skip
+        answers, start = [], ([0.3 * r.random(s) for s in ((4, 5), (5, 3))], [0.3 * r.random(s) for s in (5, 3)])
+        for kind, precision in ((low, "bf16"), (full, "float32")):
+            one = kind((4, 5, 3), hidden, output, of, 0.1, np.float32, 0.0, precision=precision)
+            one.set_parameters(*start)
+            epochs = one.epochs(X, T, None, {"rule": "descent"}, 9, None, offsets.astype(np.float64))
+            epochs.begin(learning_rate=1.0)
+            epochs.run(epochs.chunks)
+            found = one.parameters()
+            moved = [now - then for after, before in zip(found, start) for now, then in zip(after, before, strict=True)]
+            answers.append((epochs.objective(), moved))
+        assert answers[0][0] == pytest.approx(answers[1][0], rel=LOW_TOLERANCE)
+        assert_close(answers[0][1], answers[1][1], LOW_TOLERANCE)
 
 
 def same_bits(*networks):

@@ -1,12 +1,12 @@
 """An NVIDIA GPU for a machine without one: a driver whose launches ptx_machine.py carries out.
 
-    python tests/cuda_emulator.py pytest ARGUMENTS
-    python tests/cuda_emulator.py FILE ARGUMENTS
+    python tests/cuda_emulator.py [MULTIPROCESSORS] pytest ARGUMENTS
+    python tests/cuda_emulator.py [MULTIPROCESSORS] FILE ARGUMENTS
 
 Runs tests of the CUDA backend, or a program, as on a GPU, not in the simulator: the kernels are what the compiler makes
 of them, down to PTX (NVIDIA's assembler is left out), and all between them and Python is what is there on a GPU, too.
-The GPU has two multiprocessors, and its memory is a NumPy array. On Linux, with a C compiler, which makes a library of
-two functions.
+The GPU has two multiprocessors, unless told otherwise, and its memory is a NumPy array. On Linux, with a C compiler,
+which makes a library of two functions.
 """
 
 # ruff: noqa: N802, N815  (the driver's own names)
@@ -458,7 +458,7 @@ def leave(status):
 
 if __name__ == "__main__":
     sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-    install()
+    install(int(sys.argv.pop(1)) if sys.argv[1].isdigit() else 2)
     if sys.argv[1] == "pytest":
         import pytest
 

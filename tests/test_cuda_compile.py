@@ -47,12 +47,13 @@ def reports():
 @pytest.mark.parametrize("chip", CHIPS)
 def test_budgets(reports, chip):
     """No spills, no stack; blocks that fit a multiprocessor's 65,536 registers, and shared memory without asking."""
-    assert len(reports[chip]) >= (45 if chip != "7.5" else 6)
+    assert len(reports[chip]) >= (47 if chip != "7.5" else 6)
     for name, kernel in reports[chip].items():
         assert kernel["spills"] == 0 and kernel["stack"] == 0, (name, kernel)
         assert kernel["registers"] <= 255 and kernel["registers"] * kernel["threads"] * kernel["blocks"] <= 65536, name
         blocks = kernel["blocks"]  # the largest tile on tensor cores is for chips that have shared memory for it
-        most = LARGEST_SHARED["9.0" if "128x256" in name else chip] if precision_of(name) else 48 << 10
+        large = "128x256" in name or "stationary" in name  # for 784 inputs
+        most = LARGEST_SHARED["9.0" if large else chip] if precision_of(name) else 48 << 10
         assert kernel["static_shared"] == 0 and kernel["dynamic_shared"] <= most, (name, kernel)
         if chip == "9.0" and precision_of(name):  # a block takes 1 KiB more; the blocks meant are there together
             assert (kernel["dynamic_shared"] + 1024) * blocks <= 228 << 10, (name, kernel)
@@ -62,7 +63,7 @@ def test_linked_as_for_a_launch():
     """What NVIDIA's linker makes of kernels, which is what runs, keeps to registers as well."""
     report = run_python(HERE / "compile_cuda.py", "9.0", "linked", timeout=900, NUMBA_ENABLE_CUDASIM="0")
     found = json.loads(report)
-    assert len(found) == 12
+    assert len(found) == 13
     assert all(kernel["stack"] == 0 and kernel["registers"] <= 255 for kernel in found.values()), found
 
 
@@ -71,7 +72,9 @@ def test_instructions(reports, chip):
     """Fused multiply-adds, 16-byte loads, copies past the registers where the chip has them, one sort of atomic."""
     for name, kernel in reports[chip].items():
         words = kernel["words"]
-        assert words["atom."] == 0 and words["red.release"] == (name.startswith("epoch ") and "one block" not in name)
+        # counters: of the barrier, and of what is gathered ahead
+        counters = 2 if "stationary" in name else int(name.startswith("epoch ") and "one block" not in name)
+        assert words["atom."] == 0 and words["red.release"] == counters
         if name.startswith(("epoch", "stage")) and not precision_of(name):
             assert words["fma.rn"] >= 3 * 64 and words["ld.shared.v"] >= 3 * 4, (name, words)
             copies = chip != "7.5" and "one block" not in name
@@ -94,15 +97,19 @@ def test_tensor_instructions(reports, chip):
             width, rows = map(int, name.split()[2:4])
             products = 3 * (width // 16) * 4 + 2 * (rows // 16) * 4
             assert words["shfl.sync"] == 12, name
+        elif "stationary" in name:  # z and delta; U and V of the output; V; and of 7 steps U and z
+            products = (8 * 2 + 1) + 4 * (2 + 2) + 4 + 7 * (4 * 2 + 4 * 2)
+            assert words["shfl.sync"] == 6 and words["ld.acquire"] == 4, name
         else:
             rows, columns = map(int, name.split()[1].split("x"))
             steps = 4 if rows > 16 else 1  # of 8 words; the smallest tile's four slices have one each
             products = 3 * steps * (rows // 16) * (columns // 8) // (warps if rows > 16 else 1)
         mma = {"bf16": "m16n8k16.row.col.f32.bf16", "tf32": "m16n8k8.row.col.f32.tf32"}
         found = words[mma[precision]]
-        assert found == products or (found > products and ("pass" in name or rows == 16)), (name, found)
+        short = "pass" in name or name.split()[1] == "16x16"
+        assert found == products or (found > products and short), (name, found)
         assert sum(words[other] for other in mma.values()) == found, name
-        assert words["cp.async.cg"] >= 6 and words["ld.acquire"] == name.startswith("epoch"), name
+        assert words["cp.async.cg"] >= 6 and (words["ld.acquire"] > 0) == name.startswith("epoch"), name
         assert words["ldmatrix"] > 0 and (words[".trans"] > 0) == (precision == "bf16"), name
         assert (words["cvt.rna.tf32"] > 0, words["cvt.rn.bf16"] > 0) == (precision == "tf32", precision == "bf16"), name
         if machine is not None:

@@ -25,7 +25,9 @@ TESTS = {  # of each file: precisions, tiles, ways of launching, what reads the 
     "test_cuda.py": "(plans and float32 and (3-1 or 1-0-one)) or chunks or graphs",
     "test_tensor_cores.py": "intrinsics or conversions or (rounded and (0-1 or 2-1 or 4-1))",
     "test_fused.py": "test_outputs or (test_shapes and 63)",
+    "test_stationary.py": "not (test_tiles_agree or test_other_losses)",
 }
+MULTIPROCESSORS = {"test_stationary.py": "9"}  # a block for each 16 hidden units, and one more
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +35,8 @@ def answers():
     """What pytest prints of each file's tests."""
 
     def run(name):
-        arguments = HERE / "cuda_emulator.py", "pytest", "-q", "-p", "no:cacheprovider", HERE / name, "-k", TESTS[name]
-        return run_python(*arguments, timeout=900)
+        emulator = HERE / "cuda_emulator.py", MULTIPROCESSORS.get(name, "2"), "pytest", "-q", "-p", "no:cacheprovider"
+        return run_python(*emulator, HERE / name, "-k", TESTS[name], timeout=900)
 
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(TESTS, pool.map(run, TESTS), strict=True))

@@ -8,7 +8,20 @@ import numpy as np
 import pytest
 import reference
 import scipy.sparse
-from cases import ACTIVATIONS, OUTPUTS, assert_close, data, lecture, network, same_bits
+from cases import (
+    ACTIVATIONS,
+    LOW_TOLERANCE,
+    OUTPUTS,
+    assert_close,
+    assert_other_losses,
+    assert_step,
+    changes,
+    data,
+    lecture,
+    network,
+    on_gpu,
+    same_bits,
+)
 
 import fastmlp
 from fastmlp import devices
@@ -27,7 +40,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:divide by zero"),  # of examples that are not there
 ]
 
-TOLERANCE = 1e-2
 STAGES = launch.STAGES if SIMULATED else launch.GRAPH
 SMALL = PassShape(32, 16) if SIMULATED else PassShape(32, 128)
 
@@ -69,34 +81,6 @@ def passes(monkeypatch):
     return choose
 
 
-def gpu(net):
-    """The same network on the GPU."""
-    settings = {name: getattr(net, name) for name in ("activation", "output", "loss", "l2", "dropout")}
-    twin = fastmlp.Network(net.sizes, device="cuda", precision="bf16", random_state=0, **settings)
-    twin.weights, twin.biases = net.weights, net.biases
-    return twin
-
-
-def changes(net, start):
-    """How a training has changed each array."""
-    pairs = zip((*net.weights, *net.biases), (*start.weights, *start.biases), strict=True)
-    return [np.asarray(now, np.float64) - then for now, then in pairs]
-
-
-def assert_step(net, X, T, weight=None):
-    """A step along the gradient, and the objective, as the lecture has them; the step is no exact one."""
-    twin = gpu(net)
-    history = twin.train(
-        X, T, optimizer=fastmlp.SGD(1.0), batch_size=len(X), epochs=1, shuffle=False, sample_weight=weight
-    )
-    dW, db = reference.gradients(lecture(net), X, T, weight)
-    found, expected = changes(twin, net), [-g for g in (*dW, *db)]
-    assert_close(found, expected, TOLERANCE)
-    assert np.linalg.norm(found[0] - expected[0]) > 1e-5 * np.linalg.norm(expected[0])
-    J = reference.objective(lecture(net), X, T, weight)
-    assert history.objective[0] == pytest.approx(J, rel=TOLERANCE)
-
-
 SHAPES = [
     (PassShape(32, 32), (5, 18, 9, 3), 41),
     (PassShape(32, 16), (1, 1), 1),
@@ -133,26 +117,7 @@ def test_outputs(passes, n, output, loss):
 def test_other_losses(passes):
     """Losses that only the estimators have, with what is added to them, and a user's functions."""
     passes()
-    r = np.random.default_rng(8)
-    X, T, offsets = (r.random(s).astype(np.float32) for s in ((9, 4), (9, 3), 9))
-    f = fastmlp.Activation(lambda z: z * z * 0.25, lambda z: 0.5 * z)
-    loss = fastmlp.Loss(lambda a, y: (a - y) ** 4, lambda a, y: 4 * (a - y) ** 3)
-    for output, of, hidden in (
-        ("identity", "huber", "softplus"), ("identity", "absolute_error", "softplus"), ("exp", "poisson", "softplus"),
-        ("identity", loss, f),
-    ):  # fmt: skip
-        answers, start = [], ([0.3 * r.random(s) for s in ((4, 5), (5, 3))], [0.3 * r.random(s) for s in (5, 3)])
-        for kind, precision in ((trainer.Trainer, "bf16"), (OnCPU, "float32")):
-            one = kind((4, 5, 3), hidden, output, of, 0.1, np.float32, 0.0, precision=precision)
-            one.set_parameters(*start)
-            epochs = one.epochs(X, T, None, {"rule": "descent"}, 9, None, offsets.astype(np.float64))
-            epochs.begin(learning_rate=1.0)
-            epochs.run(epochs.chunks)
-            found = one.parameters()
-            moved = [now - then for after, before in zip(found, start) for now, then in zip(after, before, strict=True)]
-            answers.append((epochs.objective(), moved))
-        assert answers[0][0] == pytest.approx(answers[1][0], rel=TOLERANCE)
-        assert_close(answers[0][1], answers[1][1], TOLERANCE)
+    assert_other_losses(trainer.Trainer, OnCPU)
 
 
 RULES = {
@@ -171,12 +136,12 @@ def test_rules(passes, monkeypatch, rule):
     passes(mode=STAGES if rule == "adam" else launch.COOPERATIVE)
     net = network((5, 9, 3), activation="tanh", output="softmax", loss="log_loss", l2=0.02)
     X, T = data(net, 90)
-    twin, (name, settings) = gpu(net), RULES[rule]
+    twin, (name, settings) = on_gpu(net), RULES[rule]
     ours, theirs = (getattr(package, name)(**settings) for package in (fastmlp, reference))
     history = twin.train(X, T, optimizer=ours, batch_size=55, epochs=2, shuffle=False)
     expected = reference.train(lecture(net), X, T, theirs, 2, batch_size=55)
-    assert_close(changes(twin, net), changes(expected.net, net), TOLERANCE)
-    np.testing.assert_allclose(history.objective, expected.objective, rtol=TOLERANCE)
+    assert_close(changes(twin, net), changes(expected.net, net), LOW_TOLERANCE)
+    np.testing.assert_allclose(history.objective, expected.objective, rtol=LOW_TOLERANCE)
 
 
 def test_dropout(passes):
@@ -184,13 +149,13 @@ def test_dropout(passes):
     passes()
     net = network((6, 12, 7, 3), activation="tanh", dropout=0.25)
     X, T = data(net, 40)
-    twins = [gpu(net), net]
+    twins = [on_gpu(net), net]
     start = [np.array(p, np.float64) for p in (*net.weights, *net.biases)]
     for twin in twins:
         twin.random_state = 3
         twin.train(X, T, optimizer=fastmlp.SGD(0.5), batch_size=25, epochs=1, shuffle=False)
     moved = [[np.asarray(a, np.float64) - b for a, b in zip((*t.weights, *t.biases), start)] for t in twins]
-    assert_close(*moved, TOLERANCE)
+    assert_close(*moved, LOW_TOLERANCE)
 
 
 def test_tiles_agree(passes):
@@ -200,9 +165,9 @@ def test_tiles_agree(passes):
     found = []
     for shape in (SMALL, None):
         passes(shape)
-        found.append(gpu(net))
+        found.append(on_gpu(net))
         found[-1].train(X, T, optimizer=fastmlp.SGD(0.5), batch_size=10, epochs=1, shuffle=False)
-    assert_close(changes(found[0], net), changes(found[1], net), TOLERANCE)
+    assert_close(changes(found[0], net), changes(found[1], net), LOW_TOLERANCE)
     assert not same_bits(*found)
 
 
@@ -218,7 +183,7 @@ def test_same_bits(passes):
         (launch.COOPERATIVE, scipy.sparse.csr_matrix(X.astype(np.float32)), y),
     ):
         passes(mode=mode)
-        twins.append(gpu(net))
+        twins.append(on_gpu(net))
         twins[-1].train(x, t, optimizer=fastmlp.Adam(0.01), batch_size=20, epochs=1)
     assert same_bits(*twins) and not same_bits(net, *twins)
 

@@ -9,7 +9,8 @@ layers are fused, and how large the tiles are, is chosen by `plan`: its seconds 
 device's speed.
 
 In bfloat16 a network of at most 128 units a layer has another program: a *pass* takes a part of the chunk's examples
-through all layers in one operation (fused.py), and the next stage sums the parts' U and V, and updates.
+through all layers in one operation (fused.py), and the next stage sums the parts' U and V, and updates. For one hidden
+layer and small minibatches there is a program without stages (stationary.py): blocks keep the W of their units.
 
 In bfloat16 what is multiplied, a, delta and W, lies in memory a second time, two numbers a *word* of 32 bits, with rows
 as long as the float32 ones: whatever writes the one writes the other. X is kept so only. In the other precisions the
@@ -437,8 +438,8 @@ class Machine(NamedTuple):
 
     def stationary_seconds(self, shape: StationaryShape, n_in: int) -> float:
         """Seconds of a step where blocks keep their W: the products of a warp, and what comes before and after them."""
-        products = 2 * math.ceil(n_in / 16 / shape.warps) * 2 * shape.warps * 4096  # of two warps one after the other
-        cycles = 4 * products / (2 * self.tensor_lanes * PASS_SHARE)
+        products = 2 * math.ceil(n_in / 16 / shape.warps) * 2 * shape.warps  # of two warps, which share tensor cores
+        cycles = products * 16 * 8 * 16 / (2 * self.tensor_lanes / 4 * PASS_SHARE)
         return self.barrier_seconds + STATIONARY_SECONDS + cycles / self.frequency
 
     def pass_seconds(self, shape: PassShape, n_layers: int, parts: int, tiles_each: int, parameters: int) -> float:
@@ -527,7 +528,7 @@ class Program:
         """Seconds of an operation, by itself or as a part of a fused stage whose rows so many blocks share."""
         layer = self.layers[operation["layer"]]
         depth = {FORWARD: layer["n_in"], BACKWARD: layer["n_out"], ACCUMULATE: operation.get("slice_rows", 0)}
-        if operation["kind"] not in depth or isinstance(self.shape, PassShape):
+        if operation["kind"] not in depth or isinstance(self.shape, PassShape | StationaryShape):
             return self.machine.tile_seconds if fused else 0.0
         terms, machine = int(depth[operation["kind"]]), self.machine
         if not fused:
