@@ -3,11 +3,12 @@
     pip install -e ".[cuda,test]" && python benchmarks/gpu_instructions.py
 
 An epoch of two minibatches is run as on 132 multiprocessors, by the kernel that all its blocks share, and what the
-compiler has made of it (PTX) is counted. Of the second minibatch it says, stage by stage, how many instructions the
-warp issues that has most to do; of both, how many all warps issue for each product of tensor cores (mma) or each
-multiply-add (fma), and how many times as long as need be shared memory's banks take. These are counts, not times:
-latencies, caches, and what NVIDIA's assembler makes of it are not in them. --lines N says which lines of the source
-they come from. All cases are saved to results/gpu_instructions.json.
+compiler has made of it (PTX) is counted. Of one minibatch it says, stage by stage, how many instructions the warp
+issues that has most to do, not counting what it does between its arrival at the barrier and the last block's; of both,
+how many all warps issue for each product of tensor cores (mma) or each multiply-add (fma), and how many times as long
+as need be shared memory's banks take. These are counts, not times: latencies, caches, and what NVIDIA's assembler makes
+of it are not in them. --lines N says which lines of the source they come from. All cases are saved to
+results/gpu_instructions.json.
 """
 
 import argparse
@@ -52,7 +53,7 @@ class StageCounts(ptx_machine.Counts):
 
 
 def count(driver, case, precision):
-    """The counts of the second of two minibatches of a case, as a dict, and those of both."""
+    """The counts of one of two minibatches of a case, as a dict, and those of both."""
     import fastmlp
     from fastmlp.cuda import launch
 

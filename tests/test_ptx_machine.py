@@ -193,6 +193,7 @@ $L1:
     st.global.u32 [%rd1], %r2;"""
     assert (run(body, data=[0], grid=2, together=True) == 160).all()
 
+
 BLOCK = "mov.u32 %r3, %ctaid.x;\nsetp.ne.s32 %p1, %r3, 0;\n"
 WAIT = """
     @%p1 bra $L1;
@@ -240,6 +241,32 @@ def test_races_in_global_memory():
     ):
         with pytest.raises(Fault, match=message):
             run(BLOCK + WAIT.format(before=before, how=how), **two)
+
+
+READERS = """
+    setp.gt.u32 %p4, %r3, {last};
+    @%p4 ret;
+    ld.global.u32 %r2, [%rd1];
+    @%p1 bra $L8;
+$L7:
+    ld.acquire.gpu.global.u32 %r4, [%rd2];
+    setp.lt.u32 %p2, %r4, 32;
+    @%p2 bra $L7;
+    bar.sync 0;
+    st.global.u32 [%rd1], 9;
+    ret;
+$L8:
+    setp.ne.s32 %p3, %r3, 1;
+    @%p3 ret;
+    red.release.gpu.global.add.u32 [%rd2], 1;"""
+
+
+def test_blocks_that_have_read():
+    """Who writes has to have waited for all blocks that have read, and for no others, 64 blocks away or not."""
+    for last, grid in ((1, 2), (1, 3), (1, 70)):
+        assert (run(BLOCK + READERS.format(last=last), data=[0], grid=grid, together=True) == 9).all()
+    with pytest.raises(Fault, match="block 0 writes what several blocks"):
+        run(BLOCK + READERS.format(last=2), data=[0], grid=3, together=True)
 
 
 def test_blocks_that_write_the_same():
