@@ -4,7 +4,7 @@ from numba import cuda
 
 from fastmlp.cuda.compiling import device
 from fastmlp.cuda.layout import BUFFERS
-from fastmlp.cuda.ptx import arrive, arrived, seen, thread
+from fastmlp.cuda.ptx import arrive, arrived, thread
 from fastmlp.cuda.work import BARRIERS
 
 # Blocks at the barrier; the first chunk of the graph that runs; tasks of a gather done, for each buffer of inputs.
@@ -16,9 +16,8 @@ MASK = 0xFFFFFFFF
 @device
 def wait_for(counters, place, count):
     """Wait until a counter, of 32 bits that begin anew, has come to `count`; what was written before it did is seen."""
-    while 0 < (count - seen(counters, place)) & MASK < MASK // 2:
+    while 0 < (count - arrived(counters, place)) & MASK < MASK // 2:
         pass
-    arrived(counters, place)
 
 
 @device

@@ -186,9 +186,9 @@ def make_output(shape: StationaryShape, supplied: Any) -> Any:
         there = line < chunk[EXAMPLES]
         weight = room[step.row_weights + chunk[PARITY] * step.rows + line] if there else ZERO
         targets = step.targets + chunk[PARITY] * step.targets_size + (line if there else 0) * top.out_stride
-        one, two, three, four_ = column < n_out, column + 1 < n_out, column + 8 < n_out, column + 9 < n_out
-        y_0, y_1 = room[targets + (column if one else 0)], room[targets + (column + 1 if two else 0)]
-        y_2, y_3 = room[targets + (column + 8 if three else 0)], room[targets + (column + 9 if four_ else 0)]
+        there_0, there_1, there_2, there_3 = column < n_out, column + 1 < n_out, column + 8 < n_out, column + 9 < n_out
+        y_0, y_1 = room[targets + (column if there_0 else 0)], room[targets + (column + 1 if there_1 else 0)]
+        y_2, y_3 = room[targets + (column + 8 if there_2 else 0)], room[targets + (column + 9 if there_3 else 0)]
         for n in range(16):
             z[n] = ZERO
         z[0], z[1], z[4], z[5] = four(W, first_b)
@@ -203,20 +203,20 @@ def make_output(shape: StationaryShape, supplied: Any) -> Any:
         limits = real(step.lowest_loss), real(step.highest_loss)
         highest, powers, agreement = LOWEST, ZERO, ZERO
         if activation == SOFTMAX:
-            highest = larger(larger(highest, z_0 if one else LOWEST), z_1 if two else LOWEST)
-            highest = larger(larger(highest, z_2 if three else LOWEST), z_3 if four_ else LOWEST)
+            highest = larger(larger(highest, z_0 if there_0 else LOWEST), z_1 if there_1 else LOWEST)
+            highest = larger(larger(highest, z_2 if there_2 else LOWEST), z_3 if there_3 else LOWEST)
             highest = largest_of_row(highest)
-            p_0, q_0 = power_of(one, y_0, z_0, highest)
-            p_1, q_1 = power_of(two, y_1, z_1, highest)
-            p_2, q_2 = power_of(three, y_2, z_2, highest)
-            p_3, q_3 = power_of(four_, y_3, z_3, highest)
+            p_0, q_0 = power_of(there_0, y_0, z_0, highest)
+            p_1, q_1 = power_of(there_1, y_1, z_1, highest)
+            p_2, q_2 = power_of(there_2, y_2, z_2, highest)
+            p_3, q_3 = power_of(there_3, y_3, z_3, highest)
             powers = sum_of_row((p_0 + p_1) + (p_2 + p_3))
             agreement = sum_of_row((q_0 + q_1) + (q_2 + q_3))
         counts, of_row = weight != ZERO, (highest, powers, weight)
-        l_0, d_0 = delta_of(work, activation, limits, counts and one, y_0, z_0, of_row)
-        l_1, d_1 = delta_of(work, activation, limits, counts and two, y_1, z_1, of_row)
-        l_2, d_2 = delta_of(work, activation, limits, counts and three, y_2, z_2, of_row)
-        l_3, d_3 = delta_of(work, activation, limits, counts and four_, y_3, z_3, of_row)
+        l_0, d_0 = delta_of(work, activation, limits, counts and there_0, y_0, z_0, of_row)
+        l_1, d_1 = delta_of(work, activation, limits, counts and there_1, y_1, z_1, of_row)
+        l_2, d_2 = delta_of(work, activation, limits, counts and there_2, y_2, z_2, of_row)
+        l_3, d_3 = delta_of(work, activation, limits, counts and there_3, y_3, z_3, of_row)
         first, second = pack_bf16(d_0, d_1), pack_bf16(d_2, d_3)
         at = error_at + line * W_line + lane % 4
         ring[at], ring[at + 4] = number_of(first), number_of(second)
@@ -313,14 +313,14 @@ def make_inputs(shape: StationaryShape, steps: int) -> Any:
             squares += W[first_W + k] * W[first_W + k]
         change(work, rule, when, W, first_W, u)
         if more:
-            for k in range(4):
-                u[k] = number_of(pack_bf16(W[first_W + 2 * k], W[first_W + 2 * k + 1]))
-            a = word_of(u[0]), word_of(u[1]), word_of(u[2]), word_of(u[3])
+            k = first_W
+            a_0, a_1 = pack_bf16(W[k], W[k + 1]), pack_bf16(W[k + 2], W[k + 3])
+            a_2, a_3 = pack_bf16(W[k + 4], W[k + 5]), pack_bf16(W[k + 6], W[k + 7])
             for s in range(groups):
                 found = load_matrices(ring, coming + s * apart + n * 8 * WORD_BYTES)
                 b[0], b[1], b[2], b[3] = four(found, 0)
                 for h in range(2):
-                    add(sums, 8 * s + 4 * h, a, b, h)
+                    add(sums, 8 * s + 4 * h, (a_0, a_1, a_2, a_3), b, h)
         return squares
 
     @device
@@ -475,8 +475,9 @@ def make_stationary(shape: StationaryShape, supplied: Any) -> Any:
         cuda.syncthreads()
         bring(work, begin, X_at + begin % 2 * size, line)
         while True:
-            chunk, when = chunk_of(step, number), (number < begin, number + 1 < end)
-            opening, more = when
+            opening, more = number < begin, number + 1 < end
+            chunk, when = chunk_of(step, max(number, begin)), (opening, more)
+            rule = open_rule(work, chunk, 1.0)
             if not opening:
                 fragments = step.published + number % 2 * (2 * half) + warp * (warps // 2 * 128) + lane * 4
                 load_fragments(room, a, fragments)
@@ -490,7 +491,6 @@ def make_stationary(shape: StationaryShape, supplied: Any) -> Any:
                 for s in range(groups):
                     found = load_matrices(ring, address + s * 8 * WORD_BYTES)
                     delta[4 * s], delta[4 * s + 1], delta[4 * s + 2], delta[4 * s + 3] = four(found, 0)
-            rule = open_rule(work, chunk, 1.0)
             squares = update_output(work, rule, when, W, across)
             update_bias(work, rule, when, W, delta)
             for n in range(n_sums):
