@@ -99,7 +99,7 @@ def test_tensor_instructions(reports, chip):
             assert words["shfl.sync"] == 12, name
         elif "stationary" in name:  # z and delta; U and V of the output; V; and of 7 steps U and z
             products = (8 * 2 + 1) + 4 * (2 + 2) + 4 + 7 * (4 * 2 + 4 * 2)
-            assert words["shfl.sync"] == 6 and words["ld.acquire"] == 4, name
+            assert words["shfl.sync"] == 6 and words["ld.acquire"] in (4, 8), name  # 4 waits; each may look twice
         else:
             rows, columns = map(int, name.split()[1].split("x"))
             steps = 4 if rows > 16 else 1  # of 8 words; the smallest tile's four slices have one each
