@@ -156,6 +156,33 @@ def test_same_bits(plans, monkeypatch):
     assert same_bits(*twins) and not same_bits(net, *twins)
 
 
+@pytest.mark.parametrize("rule", ["descent", "momentum", "adam"])
+def test_launches(plans, rule):
+    """An epoch in one launch or several: the same bits of W and of J, which are those of the CPU to rounding."""
+    r = np.random.default_rng(0)
+    X, T = (r.standard_normal(s).astype(np.float32) for s in ((77, 13), (77, 3)))
+    weight, offsets = r.random(77), r.random(77)
+    weight[10:20] = weight[70:] = 0.0  # all of a minibatch, and of the last one
+    start = [0.3 * r.standard_normal(s) for s in ((13, 20), (20, 3))], [0.3 * r.standard_normal(s) for s in (20, 3)]
+    settings = {"rule": rule, "weight_decay": 0.1, "momentum": 0.9, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-3}
+    found = []
+    for kind, precision, at_once in ((OnCPU, "float32", 8), (trainer.Trainer, "bf16", 8), (trainer.Trainer, "bf16", 3)):
+        network = (13, 20, 3), "tanh", "identity", "squared_error", 0.1, np.float32, 0.0, rule == "adam"
+        one = kind(*network, precision=precision)
+        one.set_parameters(*start)
+        one.start_moments(["descent", "momentum", "adam"].index(rule))
+        epochs = one.epochs(X, T, weight, settings, 10, "shuffled", offsets)
+        epochs.begin(learning_rate=0.05, order_seed=3)
+        while epochs.done < epochs.chunks:
+            epochs.run(min(epochs.chunks, epochs.done + at_once))
+        epochs.run(epochs.chunks)  # nothing
+        moved = [now - then for after, before in zip(one.parameters(), start) for now, then in zip(after, before)]
+        found.append((epochs.objective(), moved))
+    assert found[1][0] == pytest.approx(found[0][0], rel=LOW_TOLERANCE)
+    assert_close(found[1][1], found[0][1], LOW_TOLERANCE)
+    assert found[1][0] == found[2][0] and all(map(np.array_equal, found[1][1], found[2][1]))
+
+
 def test_poisoned_room(plans):
     """What an earlier minibatch, or epoch, has left is never read, nor is it where there is nothing."""
     net = network((6, 20, 3), activation="tanh")

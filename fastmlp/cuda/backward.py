@@ -66,6 +66,7 @@ class RowOfFour(NamedTuple):
     largest_of_row: Any
     larger: Any
     power_of: Any
+    softmax_of: Any
     delta_of: Any
     loss_of: Any
 
@@ -101,11 +102,18 @@ def make_row_of_four(supplied: Any = None, supplied_loss: Any = None) -> RowOfFo
         return power if there else zero, agreement if there else zero
 
     @device
-    def delta_of(work, activation, limits, counts, y, z_j, row):
-        """(loss, delta) of an output of an example, zeros unless it counts; log losses have limits."""
-        top, powers, weight = row
+    def softmax_of(activation, z_j, top, powers):
+        """a of an output, if it is softmax's."""
+        return exp_negative(z_j - top) / powers if activation == SOFTMAX else zero
+
+    @device
+    def delta_of(work, activation, limits, counts, y, z_j, a_j, weight):
+        """(loss, delta) of an output of an example, zeros unless it counts; log losses have limits.
+
+        a_j is softmax's; its loss is the whole row's.
+        """
         if activation == SOFTMAX:
-            lost, error = zero, output_error(exp_negative(z_j - top) / powers, y)
+            lost, error = zero, output_error(a_j, y)
         else:
             lost, error = loss_and_error(work.step.loss, activation, limits[0], limits[1], z_j, y)
         return lost if counts else zero, error * weight if counts else zero
@@ -126,7 +134,7 @@ def make_row_of_four(supplied: Any = None, supplied_loss: Any = None) -> RowOfFo
             result += work.weights[step.offsets + example] * float(weight)
         return result
 
-    return RowOfFour(sum_of_row, largest_of_row, larger, power_of, delta_of, loss_of)
+    return RowOfFour(sum_of_row, largest_of_row, larger, power_of, softmax_of, delta_of, loss_of)
 
 
 @functools.cache

@@ -220,7 +220,7 @@ def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> An
     places_W, W_size, places_b, matrices, size = places.W, places.W_size, places.b, places.matrices, places.size
     multiply, load_rows = make_multiply(shape, False), make_load_rows(shape)
     row = make_row_of_four(supplied, supplied_loss)
-    sum_of_row, largest_of_row, larger, power_of, delta_of, loss_of = row
+    sum_of_row, largest_of_row, larger, power_of, softmax_of, delta_of, loss_of = row
     LARGEST, POWERS, DELTA = range(3)
 
     @device
@@ -276,11 +276,14 @@ def make_output_delta(shape: PassShape, supplied: Any, supplied_loss: Any) -> An
                             powers_0, powers_1 = powers_0 + (p_0 + p_1), powers_1 + (p_2 + p_3)
                             agreement_0, agreement_1 = agreement_0 + (q_0 + q_1), agreement_1 + (q_2 + q_3)
                         elif look == DELTA:
-                            row_0, row_1 = (top_0, powers_0, weight_0), (top_1, powers_1, weight_1)
-                            l_0, d_0 = delta_of(work, activation, limits, counts_0 and one, y_0, z_0, row_0)
-                            l_1, d_1 = delta_of(work, activation, limits, counts_0 and two, y_1, z_1, row_0)
-                            l_2, d_2 = delta_of(work, activation, limits, counts_1 and one, y_2, z_2, row_1)
-                            l_3, d_3 = delta_of(work, activation, limits, counts_1 and two, y_3, z_3, row_1)
+                            a_0 = softmax_of(activation, z_0, top_0, powers_0)
+                            l_0, d_0 = delta_of(work, activation, limits, counts_0 and one, y_0, z_0, a_0, weight_0)
+                            a_1 = softmax_of(activation, z_1, top_0, powers_0)
+                            l_1, d_1 = delta_of(work, activation, limits, counts_0 and two, y_1, z_1, a_1, weight_0)
+                            a_2 = softmax_of(activation, z_2, top_1, powers_1)
+                            l_2, d_2 = delta_of(work, activation, limits, counts_1 and one, y_2, z_2, a_2, weight_1)
+                            a_3 = softmax_of(activation, z_3, top_1, powers_1)
+                            l_3, d_3 = delta_of(work, activation, limits, counts_1 and two, y_3, z_3, a_3, weight_1)
                             loss_0, loss_1 = loss_0 + (l_0 + l_1), loss_1 + (l_2 + l_3)
                     if look == DELTA:
                         ring[above] = number_of(pack_bf16(d_0, d_1))

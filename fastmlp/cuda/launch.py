@@ -99,6 +99,8 @@ class Launch:
 
     def run(self, first: int, last: int, arrays: Arrays) -> None:
         """Do the chunks first <= number < last of an epoch; they follow on the stream."""
+        if first >= last:
+            return
         self.step[0]["from_chunk"], self.step[0]["to_chunk"] = first, last
         for name, place in arrays.places.items():
             self.step[0][name] = place
@@ -162,7 +164,9 @@ class Launch:
         assert hasattr(compiled, "cooperative")  # CUDA Python's launch asks it
         compiled.cooperative = True  # its barrier is its own: it needs nothing of the library for cooperative kernels
         most = compiled.max_cooperative_grid_blocks(self.plan.shape.threads, self.shared_bytes)
-        return kernel, min(self.plan.tasks, most)
+        grid = min(self.plan.tasks, most)
+        assert grid > self.plan.places.get("owners", 0)  # else nobody would gather
+        return kernel, grid
 
     def _specialized(self, kernel: Any, arguments: tuple[Any, ...]) -> Any:
         """The kernel compiled for these arguments and allowed its shared memory."""

@@ -773,8 +773,9 @@ def build_stationary(shape: StationaryShape, base: Layout, rows: int, rule: int,
         places[name] = room
         room += padded(size, lanes(real))
     layers[0]["a_in_read"] = places.pop("inputs")
-    places |= {"squares": 1, "norms": 1 + owners, "n_norms": 0}
-    places |= {name: 1 + owners + n for n, name in enumerate(("bad_input", "bad_weight", "rates"))}
+    norms = (1 + owners) * shape.threads  # slots of the losses, then of each block's W^2
+    places |= {"squares": shape.threads, "norms": norms, "n_norms": 0}
+    places |= {name: norms + n for n, name in enumerate(("bad_input", "bad_weight", "rates"))}
     return Plan(
         shape,
         layers,
@@ -783,7 +784,7 @@ def build_stationary(shape: StationaryShape, base: Layout, rows: int, rule: int,
         0,
         places,
         room,
-        1 + owners + 2,
+        norms + 2,
         program.stages[0]["tasks"],
         machine.stationary_seconds(shape, n_in),
         False,

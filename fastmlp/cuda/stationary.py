@@ -52,7 +52,6 @@ from fastmlp.cuda.ptx import (
     wait_copies,
     word_of,
 )
-from fastmlp.cuda.reduction import block_sum
 from fastmlp.cuda.work import EXAMPLES, MINIBATCH, PARITY
 
 NOTHING = np.uint32(0)  # two zeros in bfloat16
@@ -154,7 +153,7 @@ def make_output(shape: StationaryShape, supplied: Any) -> Any:
         places.W, places.error, places.delta, shape.first_output, shape.first_bias
     )  # fmt: skip
     row = make_row_of_four(supplied.output, supplied.loss)
-    sum_of_row, largest_of_row, larger, power_of, delta_of, loss_of = row
+    sum_of_row, largest_of_row, larger, power_of, _, delta_of, loss_of = row
 
     @device
     def place_of_weight(work, n):
@@ -202,6 +201,7 @@ def make_output(shape: StationaryShape, supplied: Any) -> Any:
         z_0, z_1, z_2, z_3 = z[0] + z[8], z[1] + z[9], z[4] + z[12], z[5] + z[13]
         limits = real(step.lowest_loss), real(step.highest_loss)
         highest, powers, agreement = LOWEST, ZERO, ZERO
+        p_0, p_1, p_2, p_3 = ZERO, ZERO, ZERO, ZERO
         if activation == SOFTMAX:
             highest = larger(larger(highest, z_0 if there_0 else LOWEST), z_1 if there_1 else LOWEST)
             highest = larger(larger(highest, z_2 if there_2 else LOWEST), z_3 if there_3 else LOWEST)
@@ -212,11 +212,12 @@ def make_output(shape: StationaryShape, supplied: Any) -> Any:
             p_3, q_3 = power_of(there_3, y_3, z_3, highest)
             powers = sum_of_row((p_0 + p_1) + (p_2 + p_3))
             agreement = sum_of_row((q_0 + q_1) + (q_2 + q_3))
-        counts, of_row = weight != ZERO, (highest, powers, weight)
-        l_0, d_0 = delta_of(work, activation, limits, counts and there_0, y_0, z_0, of_row)
-        l_1, d_1 = delta_of(work, activation, limits, counts and there_1, y_1, z_1, of_row)
-        l_2, d_2 = delta_of(work, activation, limits, counts and there_2, y_2, z_2, of_row)
-        l_3, d_3 = delta_of(work, activation, limits, counts and there_3, y_3, z_3, of_row)
+            p_0, p_1, p_2, p_3 = p_0 / powers, p_1 / powers, p_2 / powers, p_3 / powers
+        counts = weight != ZERO
+        l_0, d_0 = delta_of(work, activation, limits, counts and there_0, y_0, z_0, p_0, weight)
+        l_1, d_1 = delta_of(work, activation, limits, counts and there_1, y_1, z_1, p_1, weight)
+        l_2, d_2 = delta_of(work, activation, limits, counts and there_2, y_2, z_2, p_2, weight)
+        l_3, d_3 = delta_of(work, activation, limits, counts and there_3, y_3, z_3, p_3, weight)
         first, second = pack_bf16(d_0, d_1), pack_bf16(d_2, d_3)
         at = error_at + line * W_line + lane % 4
         ring[at], ring[at + 4] = number_of(first), number_of(second)
@@ -353,11 +354,12 @@ def make_bring(shape: StationaryShape) -> Any:
             work.room, bottom.a_in_read + chunk[PARITY] * work.step.bottom_size + warp * words + lane * 4
         )
         target = shared_address(work.ring, at + warp * line + lane * 4)
-        for row in range(warp, rows, warps):
-            for n in range(0, line - 4 - lane * 4, 4 * LANES):
-                wanted = row < chunk[EXAMPLES] and n + lane * 4 < words
-                copy_async_at(work.ring, target + np.uint32(n * WORD_BYTES), work.room, source + n * WORD_BYTES, wanted)
-            source, target = source + warps * words * WORD_BYTES, target + np.uint32(warps * line * WORD_BYTES)
+        for n in range(0, line - 4 - lane * 4, 4 * LANES):
+            there, from_here, to = n + lane * 4 < words, source + n * WORD_BYTES, target + np.uint32(n * WORD_BYTES)
+            for k in range(rows // warps):
+                wanted = there and warp + k * warps < chunk[EXAMPLES]
+                copy_async_at(work.ring, to, work.room, from_here, wanted)
+                from_here, to = from_here + warps * words * WORD_BYTES, to + np.uint32(warps * line * WORD_BYTES)
         commit_copies()
 
     return bring
@@ -457,8 +459,8 @@ def make_stationary(shape: StationaryShape, supplied: Any) -> Any:
         """The chunks of a launch; the block owns 16 hidden units, its copy of the output's W and b, and their moments.
 
         Reads what `fill` gathers, a of all blocks, and in the beginning W, b and their moments; writes a of its units,
-        and in the end W, b and the moments, the output's the first block. Its slot of W^2 is its own; the losses and
-        that of the output's W^2 are the first block's.
+        and in the end W, b and the moments, the output's the first block. Each thread has its slot of W^2, those of the
+        first block slots of the losses, too: their sums do not depend on where launches begin.
         """
         step, ring, room, bottom = work.step, work.ring, work.room, work.layers[0]
         W, slopes, sums = cuda.local.array(entries, real), cuda.local.array(4, real), cuda.local.array(n_sums, real)
@@ -469,9 +471,11 @@ def make_stationary(shape: StationaryShape, supplied: Any) -> Any:
         first = first_step(warps, bottom.n_in, warp)
         mine, line = first_step(warps, bottom.n_in, warp + 1) - first, n_steps * 8 + 4
         size, apart = max(rows * line, parts), np.uint32(16 * line * WORD_BYTES)
-        lost, squared, number = 0.0, 0.0, begin - 1
+        own_squares, number = step.squares + cuda.blockIdx.x * cuda.blockDim.x + thread(), begin - 1
+        lost, squared = work.sums[thread()] if cuda.blockIdx.x == 0 else 0.0, work.sums[own_squares]
         if thread() == 0:
-            await_inputs(work, operation, counters, begin)
+            for n in range(begin, min(begin + 2, end)):
+                await_inputs(work, operation, counters, n)
         cuda.syncthreads()
         bring(work, begin, X_at + begin % 2 * size, line)
         while True:
@@ -509,20 +513,17 @@ def make_stationary(shape: StationaryShape, supplied: Any) -> Any:
             cuda.syncthreads()
             if thread() == 0:
                 arrive(counters, ARRIVALS)
-                if number + 2 < end:
-                    await_inputs(work, operation, counters, number + 2)
-            cuda.syncthreads()
             if number + 2 < end:
                 bring(work, number + 2, now, line)
             number += 1
             if thread() == 0:
                 wait_for(counters, ARRIVALS, step.owners * (number - begin + 1))
+            if thread() == LANES and number + 2 < end:
+                await_inputs(work, operation, counters, number + 2)
             cuda.syncthreads()
-        lost, squared = block_sum(work.partial, lost), block_sum(work.partial, squared)
-        if thread() == 0:
-            work.sums[step.squares + cuda.blockIdx.x] += squared
-            if cuda.blockIdx.x == 0:
-                work.sums[0] += lost
+        work.sums[own_squares] = squared
+        if cuda.blockIdx.x == 0:
+            work.sums[thread()] = lost
 
     @device
     def fill(work, operation, counters):
