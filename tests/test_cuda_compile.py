@@ -97,8 +97,8 @@ def test_tensor_instructions(reports, chip):
             width, rows = map(int, name.split()[2:4])
             products = 3 * (width // 16) * 4 + 2 * (rows // 16) * 4
             assert words["shfl.sync"] == 12, name
-        elif "stationary" in name:  # z and delta; U and V of the output; V; and of 7 steps U and z
-            products = (8 * 2 + 1) + 4 * (2 + 2) + 4 + 7 * (4 * 2 + 4 * 2)
+        elif "stationary" in name:  # z and delta; U and V of the output; V; of 7 steps the first z, U and the next z
+            products = (8 * 2 + 1) + 4 * (2 + 2) + 4 + 7 * 3 * (4 * 2)
             assert words["shfl.sync"] == 6 and words["ld.acquire"] in (4, 8), name  # 4 waits; each may look twice
         else:
             rows, columns = map(int, name.split()[1].split("x"))

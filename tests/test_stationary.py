@@ -28,7 +28,7 @@ from fastmlp import devices
 if devices.cuda_problem() is not None:
     pytest.skip(devices.cuda_problem().message, allow_module_level=True)
 
-from fastmlp.codes import ADAM, EVALUATE, STORE  # noqa: E402
+from fastmlp.codes import ADAM, DESCENT, EVALUATE, MOMENTUM, STORE  # noqa: E402
 from fastmlp.cpu.trainer import Trainer as OnCPU  # noqa: E402
 from fastmlp.cuda import layout, trainer  # noqa: E402
 from fastmlp.cuda.layout import StationaryShape  # noqa: E402
@@ -226,15 +226,22 @@ def test_plan():
     """Which trainings are made so; the sums are a matter of shapes alone."""
     large, small = layout.Machine(), layout.Machine(multiprocessors=24, shared_bytes=99 << 10)
 
-    def plan(sizes, rows=64, rule=ADAM, precision="bf16", machine=large, clip=False, chunks=1):
+    def plan(sizes, rows=64, rule=DESCENT, precision="bf16", machine=large, clip=False, chunks=1):
         return layout.plan.__wrapped__(
             sizes, "relu", "identity", np.float32, rows, chunks, rule, clip, machine, precision
         )
 
-    taken = [plan((784, 128, 10)), plan((64, 100, 10)), plan((1, 1, 1), 1), plan((200, 128, 16), machine=small)]
+    taken = (
+        plan((784, 128, 10)),
+        plan((64, 100, 10), rule=ADAM),
+        plan((1, 1, 1), 1),
+        plan((200, 128, 16), machine=small),
+    )
     for found, tasks in zip(taken, (8 + 4 * 16, 7 + 4, 1 + 4, 8 + 16)):  # four minibatches are gathered at once
         assert isinstance(found.shape, StationaryShape) and found.seconds < 5e-6
         assert found.tasks == tasks and found.places["owners"] < tasks
+    room = [plan((784, 128, 10), rule=rule).room for rule in (DESCENT, MOMENTUM, ADAM)]
+    assert room[2] - room[1] == room[1] - room[0] == 8 * layout.STATIONARY.entries * layout.STATIONARY.threads
     for other in (
         plan((784, 128, 10), 65), plan((784, 129, 10)), plan((784, 128, 17)), plan((897, 128, 10)),
         plan((784, 128, 128, 10)), plan((784, 10)), plan((784, 128, 10), rule=STORE), plan((64, 9, 3), rule=EVALUATE),

@@ -7,9 +7,11 @@ from fastmlp.cuda.layout import BUFFERS
 from fastmlp.cuda.ptx import arrive, arrived, thread
 from fastmlp.cuda.work import BARRIERS
 
-# Blocks at the barrier; the first chunk of the graph that runs; tasks of a gather done, for each buffer of inputs.
-ARRIVALS, BASE, GATHERED = range(3)
-COUNTERS = GATHERED + BUFFERS
+# Blocks at the barrier; the first chunk of the graph that runs; tasks of a gather done, for each buffer of inputs. What
+# many wait for at once has a line of the cache, of 32 counters, to itself.
+ARRIVALS, BASE = range(2)
+LINE = 32
+GATHERED, COUNTERS = LINE, LINE * (1 + BUFFERS)
 MASK = 0xFFFFFFFF
 
 

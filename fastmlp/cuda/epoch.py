@@ -2,7 +2,7 @@
 
 `make_epoch` runs them in one cooperative kernel, with a barrier of all blocks behind each stage, or, for a network
 that one block's shared memory holds, in one block without any; `make_stage` runs one stage, for a CUDA graph in which
-each stage is a kernel.
+each stage is a kernel. Where blocks keep their W (stationary.py) there are no stages, but another kernel.
 """
 
 import functools
@@ -36,6 +36,7 @@ from fastmlp.cuda.layout import (
     UPDATE,
     AnyShape,
     PassShape,
+    StagedShape,
     StationaryShape,
     TileShape,
     blocks_each,
@@ -123,7 +124,7 @@ def make_passing(shape: PassShape, supplied: Supplied):
 
 
 @functools.cache
-def make_task(real: type, shape: AnyShape, resident: bool, supplied: Supplied):
+def make_task(real: type, shape: StagedShape, resident: bool, supplied: Supplied):
     """The function that does a task of a stage."""
     if isinstance(shape, PassShape):
         gather, run_tile = make_gather(real, shape.per_word, GATHER_ROWS), make_passing(shape, supplied)
@@ -171,7 +172,7 @@ def make_task(real: type, shape: AnyShape, resident: bool, supplied: Supplied):
     return run_task
 
 
-def blocks_of(real: type, shape: AnyShape, resident: bool) -> int:
+def blocks_of(real: type, shape: StagedShape, resident: bool) -> int:
     """Blocks of a kernel that are to fit on a multiprocessor."""
     return 1 if resident else blocks_each(real, shape)
 
@@ -275,7 +276,7 @@ def make_stationary_epoch(shape: StationaryShape, supplied: Supplied):
 
 
 @functools.cache
-def make_stage(real: type, shape: AnyShape, supplied: Supplied = NOTHING):
+def make_stage(real: type, shape: StagedShape, supplied: Supplied = NOTHING):
     """The kernel for one stage of the chunk counters[BASE] + number, a block a task."""
     run_task, open_tables = make_task(real, shape, False, supplied), make_tables(real)
 

@@ -39,6 +39,7 @@ CHUNK_ROWS = 16384
 GATHER_ROWS = 4  # examples of which a thread has a vector on its way at once, where all of a pass waits for them
 PASS_SHARE = 0.4  # of the tensor cores' peak in a pass through all layers, guessed
 PASS_STEP_SECONDS = 0.2e-6  # that warps wait for one another and for W in it, each time
+MOMENTS = {DESCENT: 0, ADAM: 2}  # of a rule; all others have one
 STATIONARY_SECONDS = 1.5e-6  # of a step where blocks keep their W, beside the wait and the products, guessed
 
 TABLES_BYTES = 3072  # of a block's shared memory that the tables and the device itself take, about
@@ -189,6 +190,7 @@ class StationaryShape(NamedTuple):
 
     @property
     def columns(self) -> int:
+        """Hidden units of a block."""
         return 16
 
     @property
@@ -197,6 +199,7 @@ class StationaryShape(NamedTuple):
 
     @property
     def per_word(self) -> int:
+        """Terms in a word."""
         return 2
 
     @property
@@ -251,7 +254,8 @@ class StationaryShape(NamedTuple):
 
 
 TileShape = Shape | WarpShape
-AnyShape = TileShape | PassShape | StationaryShape
+StagedShape = TileShape | PassShape
+AnyShape = StagedShape | StationaryShape
 
 
 # The largest tile is for float32 only: as many sums of float64 would not fit a thread's registers.
@@ -346,7 +350,8 @@ STEP = fields(
     "owners rule loss threshold dropout_seed l2_per_example largest slices "
     # places in the model: the end of W, the numbers in all, the copy of W in bfloat16 (in words), the moments
     "weights_end parameters low first second "
-    # places in the room: what a second chunk's inputs, targets and weights are further on; U and V, h
+    # places in the room: what the next chunk's inputs, targets and weights are further on; U and V, h; a and moments of
+    # stationary.py
     "bottom_size targets targets_size row_weights rows gradients out published moments "
     # places in the sums: W^2, squared gradients and how many, inputs and weights that are not finite, rates
     "squares norms n_norms bad_input bad_weight rates",
@@ -386,11 +391,11 @@ def tables(step: np.ndarray, stages: np.ndarray, operations: np.ndarray, layers:
     return words
 
 
-def blocks_each(real: Any, shape: AnyShape) -> int:
+def blocks_each(real: Any, shape: StagedShape) -> int:
     """Blocks that are to fit on a multiprocessor, as many as the registers of their sums allow."""
     if isinstance(shape, WarpShape):
         return shape.blocks
-    if isinstance(shape, PassShape | StationaryShape):
+    if isinstance(shape, PassShape):
         return 1
     return 1 if np.dtype(real).itemsize == 8 or shape.rows_each == 8 else 2
 
@@ -436,10 +441,12 @@ class Machine(NamedTuple):
         alone = math.ceil(tiles / self.multiprocessors / at_once) * self.tile_seconds
         return alone + math.ceil(tiles / self.multiprocessors) * cycles / self.frequency
 
-    def stationary_seconds(self, shape: StationaryShape, n_in: int) -> float:
-        """Seconds of a step where blocks keep their W: the products of a warp, and what comes before and after them."""
+    def stationary_seconds(self, shape: StationaryShape, n_in: int, moments: int) -> float:
+        """Seconds of a step where blocks keep their W: products, moments read and written, the rest, and the wait."""
         products = 2 * math.ceil(n_in / 16 / shape.warps) * 2 * shape.warps  # of two warps, which share tensor cores
         cycles = products * 16 * 8 * 16 / (2 * self.tensor_lanes / 4 * PASS_SHARE)
+        numbers = min(16 * n_in + 16 * 16 * shape.warps, shape.entries * shape.threads)
+        cycles += 2 * 4 * numbers * moments / self.l2_bytes_each
         return self.barrier_seconds + STATIONARY_SECONDS + cycles / self.frequency
 
     def pass_seconds(self, shape: PassShape, n_layers: int, parts: int, tiles_each: int, parameters: int) -> float:
@@ -507,7 +514,7 @@ class Plan(NamedTuple):
 class Program:
     """Stages and operations as they are put together."""
 
-    def __init__(self, shape: AnyShape, layers: np.ndarray, rows: int, real: Any, machine: Machine):
+    def __init__(self, shape: StagedShape, layers: np.ndarray, rows: int, real: Any, machine: Machine):
         self.shape, self.layers, self.rows, self.real, self.machine = shape, layers, rows, real, machine
         self.row_tiles = -(-rows // shape.rows)
         self.operations: list[dict[str, int]] = []
@@ -528,7 +535,7 @@ class Program:
         """Seconds of an operation, by itself or as a part of a fused stage whose rows so many blocks share."""
         layer = self.layers[operation["layer"]]
         depth = {FORWARD: layer["n_in"], BACKWARD: layer["n_out"], ACCUMULATE: operation.get("slice_rows", 0)}
-        if operation["kind"] not in depth or isinstance(self.shape, PassShape | StationaryShape):
+        if operation["kind"] not in depth or isinstance(self.shape, PassShape):
             return self.machine.tile_seconds if fused else 0.0
         terms, machine = int(depth[operation["kind"]]), self.machine
         if not fused:
@@ -755,20 +762,18 @@ def build_pass(
 
 def build_stationary(shape: StationaryShape, base: Layout, rows: int, rule: int, real: Any, machine: Machine) -> Plan:
     """The plan in which blocks keep the W of their hidden units, and others gather what comes next."""
-    layers, moments = base.layers.copy(), {DESCENT: 0, ADAM: 2}.get(rule, 1)
-    program, n_in = Program(shape, layers, rows, real, machine), int(layers[0]["n_in"])
-    owners = -(-int(layers[0]["n_out"]) // shape.columns)
+    layers, moments = base.layers.copy(), MOMENTS.get(rule, 1)
+    n_in, n_hidden = int(layers[0]["n_in"]), int(layers[0]["n_out"])
+    owners = -(-n_hidden // shape.columns)
     lanes_each = threads_a_row(n_in, shape.threads, real)
     gathered = GATHER_ROWS * max(1, shape.threads // lanes_each)
-    gather = program.operation(GATHER, lanes=lanes_each, task_rows=gathered, rows=-(-rows // gathered))
-    program.stage([gather])
-    program.stages[0]["tasks"] = min(owners + BUFFERS * gather["rows"], machine.multiprocessors)
+    gather = {"kind": GATHER, "lanes": lanes_each, "task_rows": gathered, "rows": -(-rows // gathered)}
+    tasks = min(owners + BUFFERS * gather["rows"], machine.multiprocessors)
     each = {"bottom_size": rows * int(layers[0]["in_words"]), "targets_size": rows * int(layers[1]["out_stride"])}
-    each["rows"] = rows
-    each = {name: padded(size, lanes(real)) for name, size in each.items()}
+    each = {name: padded(size, lanes(real)) for name, size in (each | {"rows": rows}).items()}
     sizes = dict(zip(("inputs", "targets", "row_weights"), (BUFFERS * size for size in each.values())))
-    sizes |= {"published": 2 * shape.published, "moments": owners * 2 * (moments > 0) * shape.entries * shape.threads}
-    places, room = each | {"slices": 1, "owners": owners}, 0
+    sizes |= {"published": 2 * shape.published, "moments": moments * owners * shape.entries * shape.threads}
+    places, room = each | {"owners": owners}, 0
     for name, size in sizes.items():
         places[name] = room
         room += padded(size, lanes(real))
@@ -779,14 +784,14 @@ def build_stationary(shape: StationaryShape, base: Layout, rows: int, rule: int,
     return Plan(
         shape,
         layers,
-        table(program.operations, OPERATION),
-        table(program.stages, STAGE),
+        table([gather], OPERATION),
+        table([{"last_operation": 1, "tasks": tasks}], STAGE),
         0,
         places,
         room,
         norms + 2,
-        program.stages[0]["tasks"],
-        machine.stationary_seconds(shape, n_in),
+        tasks,
+        machine.stationary_seconds(shape, n_in, moments),
         False,
         rows,
     )

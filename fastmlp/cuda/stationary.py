@@ -14,12 +14,12 @@ the hidden layer; and a is written twice, as the two products that read it have 
 
 By count a step of 784-128-10 with 64 examples has, in each of 8 blocks, 13 x 16 products of 16 x 8 x 16 terms for the
 busiest of a multiprocessor's 4 parts, half a microsecond of an H100's tensor cores at their peak; its 8 warps add up
-32 KB of partial z; it reads 16 KB of a and 100 KB of X. Beside that stands one wait, about a microsecond. No GPU has
-run it yet.
+32 KB of partial z; it reads 32 KB of a, 4 KB of each warp, 100 KB of X, and 70 KB for each moment that the optimizer
+has, which it writes, too, at 64 bytes a cycle. Beside that stands one wait, about a microsecond. No GPU has run it yet.
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import cuda
@@ -28,7 +28,7 @@ from fastmlp.codes import ADAM, DESCENT, SOFTMAX
 from fastmlp.cuda.accumulate import make_update, penalty
 from fastmlp.cuda.activation import make_activate_all, make_activation
 from fastmlp.cuda.backward import make_row_of_four
-from fastmlp.cuda.barrier import ARRIVALS, GATHERED, wait_for
+from fastmlp.cuda.barrier import ARRIVALS, GATHERED, LINE, wait_for
 from fastmlp.cuda.compiling import device
 from fastmlp.cuda.fused import LANES, LOWEST, ONES, WORD_BYTES, ZERO, add, real
 from fastmlp.cuda.gather import make_gather
@@ -76,20 +76,35 @@ def four(array, n):
     return array[n], array[n + 1], array[n + 2], array[n + 3]
 
 
-def make_change(shape: StationaryShape, count: int, place: Any, is_weight: bool) -> Any:
-    """change(work, rule, when, W, e, u): what is done with W[e : e + count], which are W or b of the thread.
+class Entries(NamedTuple):
+    """What is done with some W or b of a thread, W[e : e + count]."""
 
-    place(work, n) is (its place in the model, whether there is such an entry, whether it is for this thread to write
-    it) of W[e + n]. `when` is (is it the beginning, is there more to come).
+    read: Any
+    recall: Any
+    change: Any
+    write: Any
+
+
+def make_entries(shape: StationaryShape, count: int, place: Any, is_weight: bool) -> Entries:
+    """The functions for `count` entries.
+
+    place(work, n) is (the place of W[e + n] in the model, whether there is such an entry, whether it is for this thread
+    to write it).
     """
-    threads, entries, second_at = shape.threads, shape.entries, shape.entries * shape.threads
+    threads, second_at = shape.threads, shape.entries * shape.threads
     _, updated, _ = make_update(np.float32, shape.per_word)
     keep = make_keep(shape.per_word)
 
     @device
-    def read(work, rule, W, e, at):
-        """In the beginning: zeros where there is no entry, which stay so."""
-        step, model, room = work.step, work.model, work.room
+    def moments_at(work, e):
+        """Where the moments are that only this thread reads, next to those of its neighbours."""
+        block = cuda.blockIdx.x + (cuda.blockIdx.x if work.step.rule == ADAM else 0)  # two moments or one
+        return work.step.moments + block * second_at + e * threads + thread()
+
+    @device
+    def read(work, rule, W, e):
+        """W and the moments from the model: zeros where there is no entry, which stay so."""
+        step, model, room, at = work.step, work.model, work.room, moments_at(work, e)
         for n in range(count):
             p, there, _ = place(work, n)
             W[e + n] = model[p] if there else ZERO
@@ -99,9 +114,38 @@ def make_change(shape: StationaryShape, count: int, place: Any, is_weight: bool)
                 room[at + second_at + n * threads] = model[step.second + p] if there else ZERO
 
     @device
-    def write(work, rule, W, e, at):
-        """In the end."""
-        step, model, room = work.step, work.model, work.room
+    def recall(work, rule, e, moments):
+        """The moments, if the rule has any: moments[: count], and behind them the second ones."""
+        room, at = work.room, moments_at(work, e)
+        if rule.kind != DESCENT:
+            for n in range(count):
+                moments[n] = room[at + n * threads]
+        if rule.kind == ADAM:
+            for n in range(count):
+                moments[count + n] = room[at + second_at + n * threads]
+
+    @device
+    def change(work, rule, W, e, u, moments):
+        """Update W and its moments, which have been recalled, by its sum u."""
+        room, at = work.room, moments_at(work, e)
+        if rule.kind == DESCENT:
+            for n in range(count):
+                W[e + n] = updated(DESCENT, rule, W[e + n], u[n], ZERO, ZERO, is_weight)[0]
+        elif rule.kind == ADAM:
+            for n in range(count):
+                m, v = moments[n], moments[count + n]
+                W[e + n], moments[n], moments[count + n] = updated(ADAM, rule, W[e + n], u[n], m, v, is_weight)
+            for n in range(count):
+                room[at + n * threads], room[at + second_at + n * threads] = moments[n], moments[count + n]
+        else:
+            for n in range(count):
+                W[e + n], m, _ = updated(rule.kind, rule, W[e + n], u[n], moments[n], ZERO, is_weight)
+                room[at + n * threads] = m
+
+    @device
+    def write(work, rule, W, e):
+        """W and the moments to the model."""
+        step, model, room, at = work.step, work.model, work.room, moments_at(work, e)
         for n in range(count):
             p, there, writes = place(work, n)
             if there and writes:
@@ -114,39 +158,12 @@ def make_change(shape: StationaryShape, count: int, place: Any, is_weight: bool)
                 if W[e + n] - W[e + n] != ZERO:
                     work.sums[step.bad_weight] = 1.0  # whoever writes it, writes the same
 
-    @device
-    def change(work, rule, when, W, e, u):
-        """Read W from the model in the beginning, else update it by its sum u, and write it to the model in the end.
-
-        The moments lie where only this thread reads them, next to those of its neighbours.
-        """
-        opening, more = when
-        room = work.room
-        at = work.step.moments + (cuda.blockIdx.x * 2 * entries + e) * threads + thread()
-        if opening:
-            read(work, rule, W, e, at)
-        elif rule.kind == DESCENT:
-            for n in range(count):
-                W[e + n] = updated(DESCENT, rule, W[e + n], u[n], ZERO, ZERO, is_weight)[0]
-        elif rule.kind == ADAM:
-            for n in range(count):
-                first, second = room[at + n * threads], room[at + second_at + n * threads]
-                W[e + n], first, second = updated(ADAM, rule, W[e + n], u[n], first, second, is_weight)
-                room[at + n * threads], room[at + second_at + n * threads] = first, second
-        else:
-            for n in range(count):
-                first = room[at + n * threads]
-                W[e + n], first, _ = updated(rule.kind, rule, W[e + n], u[n], first, ZERO, is_weight)
-                room[at + n * threads] = first
-        if not more:
-            write(work, rule, W, e, at)
-
-    return change
+    return Entries(read, recall, change, write)
 
 
 @functools.cache
 def make_output(shape: StationaryShape, supplied: Any) -> Any:
-    """(output_delta, update_output): what each block does for the layer of the output."""
+    """(weights, biases, share, output_delta, update_output): what each block does for the layer of the output."""
     warps, places, W_line = shape.warps, shape.places, shape.line
     delta_line, groups = shape.delta_line, shape.warps // 2
     W_at, error_at, delta_at, first_W, first_b = (
@@ -166,8 +183,19 @@ def make_output(shape: StationaryShape, supplied: Any) -> Any:
         top, j = work.layers[1], 2 * (thread() % 4) + n // 2 * 8 + n % 2
         return top.biases + j, j < top.n_out, cuda.blockIdx.x == 0 and thread() < 4
 
-    change_weights = make_change(shape, 8, place_of_weight, True)
-    change_biases = make_change(shape, 4, place_of_bias, False)
+    weights = make_entries(shape, 8, place_of_weight, True)
+    biases = make_entries(shape, 4, place_of_bias, False)
+    recall_weights, change_weights, recall_biases, change_biases = (
+        weights.recall, weights.change, biases.recall, biases.change
+    )  # fmt: skip
+
+    @device
+    def share(ring, W):
+        """W (n_hidden, n_out) to shared memory, in bfloat16, for all warps of the block."""
+        at = W_at + (thread() // LANES * 16 + thread() % LANES // 4) * W_line + thread() % 4
+        for n in range(0, 8, 2):
+            word = pack_bf16(W[first_W + n], W[first_W + n + 1])
+            ring[at + n // 2 % 2 * 8 * W_line + n // 4 * 4] = number_of(word)
 
     @device
     def output_delta(work, chunk, W, a, slopes):
@@ -231,59 +259,68 @@ def make_output(shape: StationaryShape, supplied: Any) -> Any:
         return loss_of(work, chunk, activation, limits, line, weight, powers, agreement, (l_0 + l_1) + (l_2 + l_3))
 
     @device
-    def update_output(work, rule, when, W, a):
+    def update_output(work, rule, W, a):
         """U, V (eq. 10-11) and the update of the output's W and b: each block has its own, and all come to the same.
 
-        Reads delta (examples, n_out) in shared memory and the fragments a of 16 hidden units of each warp; writes W to
-        registers and, in bfloat16, to shared memory; in the end the first block writes W and b to the model. Returns
-        what W adds to eq. 5 there.
+        Reads delta (examples, n_out) in shared memory and the fragments a of 16 hidden units of each warp; writes W and
+        b to registers and W to shared memory. Returns what W adds to eq. 5, in the first block.
         """
-        ring = work.ring
+        ring, lane = work.ring, thread() % LANES
         u, v, b = cuda.local.array(8, real), cuda.local.array(8, real), cuda.local.array(4, np.uint32)
-        warp, lane = thread() // LANES, thread() % LANES
+        of_weights, of_biases = cuda.local.array(16, real), cuda.local.array(8, real)
+        recall_weights(work, rule, first_W, of_weights)
+        recall_biases(work, rule, first_b, of_biases)
         for n in range(8):
             u[n], v[n] = ZERO, ZERO
-        if not when[0]:
-            address = shared_address(ring, error_at + lane % 16 * W_line + lane // 16 * 4)
-            for s in range(groups):
-                found = load_matrices_transposed(ring, address + s * 16 * W_line * WORD_BYTES)
-                b[0], b[1], b[2], b[3] = four(found, 0)
-                n = 4 * s
-                for h in range(2):
-                    add(u, 4 * h, (word_of(a[n]), word_of(a[n + 1]), word_of(a[n + 2]), word_of(a[n + 3])), b, h)
-                    add(v, 4 * h, (ONES, ONES, ONES, ONES), b, h)
+        address = shared_address(ring, error_at + lane % 16 * W_line + lane // 16 * 4)
+        for s in range(groups):
+            found = load_matrices_transposed(ring, address + s * 16 * W_line * WORD_BYTES)
+            b[0], b[1], b[2], b[3] = four(found, 0)
+            n = 4 * s
+            for h in range(2):
+                add(u, 4 * h, (word_of(a[n]), word_of(a[n + 1]), word_of(a[n + 2]), word_of(a[n + 3])), b, h)
+                add(v, 4 * h, (ONES, ONES, ONES, ONES), b, h)
         squares = ZERO
         if cuda.blockIdx.x == 0:
             for n in range(8):
                 squares += W[first_W + n] * W[first_W + n]
         for n in range(2):  # all rows of v are the same
             v[2 + n] = v[4 + n]
-        change_weights(work, rule, when, W, first_W, u)
-        change_biases(work, rule, when, W, first_b, v)
-        at = W_at + (warp * 16 + lane // 4) * W_line + lane % 4
-        for n in range(0, 8, 2):
-            word = pack_bf16(W[first_W + n], W[first_W + n + 1])
-            ring[at + n // 2 % 2 * 8 * W_line + n // 4 * 4] = number_of(word)
+        change_weights(work, rule, W, first_W, u, of_weights)
+        change_biases(work, rule, W, first_b, v, of_biases)
+        share(ring, W)
         return squares
 
-    return output_delta, update_output
+    return weights, biases, share, output_delta, update_output
 
 
-@functools.cache
-def make_inputs(shape: StationaryShape, steps: int) -> Any:
-    """update_inputs: what a warp does for its inputs, `steps` times 16 of them at the most.
+def in_turn(functions: list[Any]) -> Any:
+    """each(mine, *arguments): the sum of what the first `mine` functions return.
 
-    A loop, written out, since registers are named by constants.
+    A loop, written out: the functions differ by which registers they use, which are named by constants.
     """
-    if steps == 0:
+    if not functions:
 
         @device
-        def nothing(work, rule, when, W, delta, sums, places, mine):
+        def nothing(mine, *arguments):
             return ZERO
 
         return nothing
-    warps, groups, n, first_W = shape.warps, shape.warps // 2, steps - 1, 8 * (steps - 1)
-    before = make_inputs(shape, n)
+    n, last, before = len(functions) - 1, functions[-1], in_turn(functions[:-1])
+
+    @device
+    def each(mine, *arguments):
+        total = before(mine, *arguments)
+        if mine > n:
+            total += last(*arguments)
+        return total
+
+    return each
+
+
+def make_inputs(shape: StationaryShape, n: int) -> Any:
+    """(read, multiply, update, write): what a warp does for the n-th 16 of its inputs."""
+    warps, groups, first_W = shape.warps, shape.warps // 2, 8 * n
 
     @device
     def place(work, k):
@@ -292,51 +329,57 @@ def make_inputs(shape: StationaryShape, steps: int) -> Any:
         j = cuda.blockIdx.x * 16 + k // 2 % 2 * 8 + lane // 4
         return bottom.weights + i * bottom.out_stride + j, i < bottom.n_in and j < bottom.n_out, True
 
-    change = make_change(shape, 8, place, True)
+    entries = make_entries(shape, 8, place, True)
+    read_entries, recall, change, write_entries = entries
 
     @device
-    def of_step(work, rule, when, W, delta, sums, places):
-        """The same for the n-th 16 inputs."""
-        opening, more = when
-        X, coming, apart = places
-        u, b = cuda.local.array(8, real), cuda.local.array(4, np.uint32)
-        ring = work.ring
-        for k in range(8):
-            u[k] = ZERO
-        if not opening:
-            for s in range(groups):
-                found = load_matrices_transposed(ring, X + s * apart + n * 8 * WORD_BYTES)
-                b[0], b[1], b[2], b[3] = four(found, 0)
-                for h in range(2):
-                    add(u, 4 * h, four(delta, 4 * s), b, h)
-        squares = ZERO
-        for k in range(8):
-            squares += W[first_W + k] * W[first_W + k]
-        change(work, rule, when, W, first_W, u)
-        if more:
-            k = first_W
-            a_0, a_1 = pack_bf16(W[k], W[k + 1]), pack_bf16(W[k + 2], W[k + 3])
-            a_2, a_3 = pack_bf16(W[k + 4], W[k + 5]), pack_bf16(W[k + 6], W[k + 7])
-            for s in range(groups):
-                found = load_matrices(ring, coming + s * apart + n * 8 * WORD_BYTES)
-                b[0], b[1], b[2], b[3] = four(found, 0)
-                for h in range(2):
-                    add(sums, 8 * s + 4 * h, (a_0, a_1, a_2, a_3), b, h)
-        return squares
+    def read(work, rule, W):
+        read_entries(work, rule, W, first_W)
+        return ZERO
 
     @device
-    def update_inputs(work, rule, when, W, delta, sums, places, mine):
-        """U^T = delta^T X (eq. 10), the update of W, and the terms of z^T = W^T X^T (eq. 7) for the next minibatch.
+    def multiply(work, W, sums, X, group_bytes):
+        """The terms of z^T = W^T X^T (eq. 7): reads X in shared memory, adds to the sums of z^T (units, examples)."""
+        ring, k, b = work.ring, first_W, cuda.local.array(4, np.uint32)
+        a_0, a_1 = pack_bf16(W[k], W[k + 1]), pack_bf16(W[k + 2], W[k + 3])
+        a_2, a_3 = pack_bf16(W[k + 4], W[k + 5]), pack_bf16(W[k + 6], W[k + 7])
+        for s in range(groups):
+            found = load_matrices(ring, X + s * group_bytes + n * 8 * WORD_BYTES)
+            b[0], b[1], b[2], b[3] = four(found, 0)
+            for h in range(2):
+                add(sums, 8 * s + 4 * h, (a_0, a_1, a_2, a_3), b, h)
+        return ZERO
+
+    @device
+    def update(work, rule, W, delta, sums, X, X_next, group_bytes, more):
+        """U^T = delta^T X (eq. 10), the update of W, and, if there is more to come, the terms of the next z.
 
         Reads delta^T (units, examples) as fragments, and X of both minibatches in shared memory; writes W and the sums
-        of z^T (units, examples), each thread its own. Returns what the thread's W adds to eq. 5.
+        of z^T, each thread its own. Returns what the thread's W adds to eq. 5.
         """
-        squares = before(work, rule, when, W, delta, sums, places, mine)
-        if mine > n:
-            squares += of_step(work, rule, when, W, delta, sums, places)
+        u, b, moments = cuda.local.array(8, real), cuda.local.array(4, np.uint32), cuda.local.array(16, real)
+        ring, squares = work.ring, ZERO
+        recall(work, rule, first_W, moments)
+        for k in range(8):
+            u[k] = ZERO
+        for s in range(groups):
+            found = load_matrices_transposed(ring, X + s * group_bytes + n * 8 * WORD_BYTES)
+            b[0], b[1], b[2], b[3] = four(found, 0)
+            for h in range(2):
+                add(u, 4 * h, four(delta, 4 * s), b, h)
+        for k in range(8):
+            squares += W[first_W + k] * W[first_W + k]
+        change(work, rule, W, first_W, u, moments)
+        if more:
+            multiply(work, W, sums, X_next, group_bytes)
         return squares
 
-    return update_inputs
+    @device
+    def write(work, rule, W):
+        write_entries(work, rule, W, first_W)
+        return ZERO
+
+    return read, multiply, update, write
 
 
 @functools.cache
@@ -416,10 +459,16 @@ def make_publish(shape: StationaryShape, supplied: Any) -> Any:
 def make_stationary(shape: StationaryShape, supplied: Any) -> Any:
     """(train, fill): what the blocks that own hidden units do, and what the others do."""
     warps, rows, groups, places, half = shape.warps, shape.rows, shape.warps // 2, shape.places, shape.published // 2
-    entries, first_b, n_sums, n_delta = shape.entries, shape.first_bias + 4, 4 * shape.warps, 2 * shape.warps
+    entries, n_sums, n_delta = shape.entries, 4 * shape.warps, 2 * shape.warps
+    first_b, own_b = shape.first_bias, shape.first_bias + 4
     X_at, delta_at, delta_line, parts = places.X, places.delta, shape.delta_line, shape.parts
-    output_delta, update_output = make_output(shape, supplied)
-    update_inputs, bring = make_inputs(shape, shape.steps), make_bring(shape)
+    top_weights, top_biases, share, output_delta, update_output = make_output(shape, supplied)
+    read_top_W, write_top_W, read_top_b, write_top_b = (
+        top_weights.read, top_weights.write, top_biases.read, top_biases.write
+    )  # fmt: skip
+    steps = zip(*(make_inputs(shape, n) for n in range(shape.steps)))
+    read_inputs, multiply_inputs, update_inputs, write_inputs = (in_turn(list(functions)) for functions in steps)
+    bring, first_W = make_bring(shape), shape.first_output
     publish = make_publish(shape, supplied.activation)
     open_rule, _, _ = make_update(np.float32, shape.per_word)
     gather, wait = make_gather(np.float32, shape.per_word, GATHER_ROWS), wait_copies(0)
@@ -430,7 +479,7 @@ def make_stationary(shape: StationaryShape, supplied: Any) -> Any:
         j = cuda.blockIdx.x * 16 + n * 8 + lane // 4
         return bottom.biases + j, j < bottom.n_out, thread() < LANES and lane % 4 == 0
 
-    change_biases = make_change(shape, 2, place_of_bias, False)
+    read_b, recall_b, change_b, write_b = make_entries(shape, 2, place_of_bias, False)
 
     @device
     def load_fragments(room, a, place):
@@ -442,17 +491,17 @@ def make_stationary(shape: StationaryShape, supplied: Any) -> Any:
     def await_inputs(work, operation, counters, number):
         """Wait until a minibatch has been gathered."""
         n = number - work.step.from_chunk
-        wait_for(counters, GATHERED + number % BUFFERS, operation.rows * (n // BUFFERS + 1))
+        wait_for(counters, GATHERED + number % BUFFERS * LINE, operation.rows * (n // BUFFERS + 1))
 
     @device
-    def update_bias(work, rule, when, W, delta):
+    def update_bias(work, rule, W, delta):
         """V (eq. 11) and the update of b of the block's units; each warp has its own, and all come to the same."""
-        v, u = (ZERO, ZERO, ZERO, ZERO), cuda.local.array(2, real)
-        if not when[0]:
-            for s in range(groups):
-                v = mma_bf16(four(delta, 4 * s), (ONES, ONES), v)
+        v, u, moments = (ZERO, ZERO, ZERO, ZERO), cuda.local.array(2, real), cuda.local.array(4, real)
+        recall_b(work, rule, own_b, moments)
+        for s in range(groups):
+            v = mma_bf16(four(delta, 4 * s), (ONES, ONES), v)
         u[0], u[1] = v[0], v[2]  # all columns are the same
-        change_biases(work, rule, when, W, first_b, u)
+        change_b(work, rule, W, own_b, u, moments)
 
     @device
     def train(work, operation, counters):
@@ -464,13 +513,15 @@ def make_stationary(shape: StationaryShape, supplied: Any) -> Any:
         """
         step, ring, room, bottom = work.step, work.ring, work.room, work.layers[0]
         W, slopes, sums = cuda.local.array(entries, real), cuda.local.array(4, real), cuda.local.array(n_sums, real)
-        a, across = cuda.local.array(n_delta, real), cuda.local.array(n_delta, real)
+        a, a_by_unit = cuda.local.array(n_delta, real), cuda.local.array(n_delta, real)
         delta = cuda.local.array(n_delta, np.uint32)
         warp, lane = thread() // LANES, thread() % LANES
         begin, end, n_steps = step.from_chunk, step.to_chunk, (bottom.n_in + 15) // 16
         first = first_step(warps, bottom.n_in, warp)
         mine, line = first_step(warps, bottom.n_in, warp + 1) - first, n_steps * 8 + 4
-        size, apart = max(rows * line, parts), np.uint32(16 * line * WORD_BYTES)
+        size, group_bytes = max(rows * line, parts), np.uint32(16 * line * WORD_BYTES)
+        at_X = lane % 16 * line + first * 8 + lane // 16 * 4
+        at_X_next = (lane // 16 * 8 + lane % 8) * line + first * 8 + lane // 8 % 2 * 4
         own_squares, number = step.squares + cuda.blockIdx.x * cuda.blockDim.x + thread(), begin - 1
         lost, squared = work.sums[thread()] if cuda.blockIdx.x == 0 else 0.0, work.sums[own_squares]
         if thread() == 0:
@@ -478,49 +529,60 @@ def make_stationary(shape: StationaryShape, supplied: Any) -> Any:
                 await_inputs(work, operation, counters, n)
         cuda.syncthreads()
         bring(work, begin, X_at + begin % 2 * size, line)
+        rule = open_rule(work, chunk_of(step, begin), 1.0)
+        read_top_W(work, rule, W, first_W)
+        read_top_b(work, rule, W, first_b)
+        read_b(work, rule, W, own_b)
+        read_inputs(mine, work, rule, W)
+        share(ring, W)
+        for n in range(n_sums):
+            sums[n] = ZERO
+        wait()
+        cuda.syncthreads()
+        X_next = shared_address(ring, X_at + begin % 2 * size + at_X_next)
+        multiply_inputs(mine, work, W, sums, X_next, group_bytes)
         while True:
-            opening, more = number < begin, number + 1 < end
-            chunk, when = chunk_of(step, max(number, begin)), (opening, more)
-            rule = open_rule(work, chunk, 1.0)
-            if not opening:
-                fragments = step.published + number % 2 * (2 * half) + warp * (warps // 2 * 128) + lane * 4
-                load_fragments(room, a, fragments)
-                load_fragments(room, across, fragments + half)
-                scale = work.sums[step.rates + 2 * number] * chunk[EXAMPLES]
-                lost += output_delta(work, chunk, W, a, slopes) * scale
-            wait()
-            cuda.syncthreads()  # delta is there, and X of the next minibatch; W of the output is read
-            if not opening:
-                address = shared_address(ring, delta_at + lane % 16 * delta_line + lane // 16 * 4)
-                for s in range(groups):
-                    found = load_matrices(ring, address + s * 8 * WORD_BYTES)
-                    delta[4 * s], delta[4 * s + 1], delta[4 * s + 2], delta[4 * s + 3] = four(found, 0)
-            squares = update_output(work, rule, when, W, across)
-            update_bias(work, rule, when, W, delta)
-            for n in range(n_sums):
-                sums[n] = ZERO
-            now, then = X_at + number % 2 * size, X_at + (number + 1) % 2 * size
-            X = shared_address(ring, now + lane % 16 * line + first * 8 + lane // 16 * 4)
-            row = lane // 16 * 8 + lane % 8
-            coming = shared_address(ring, then + row * line + first * 8 + lane // 8 % 2 * 4)
-            squares += update_inputs(work, rule, when, W, delta, sums, (X, coming, apart), mine)
-            if not opening and step.l2 != 0.0:
-                squared += 0.5 * penalty(work, chunk) * chunk[EXAMPLES] * float(squares)
-            if not more:
-                break
+            next_at, this_at = X_at + number % 2 * size, X_at + (number + 1) % 2 * size
             cuda.syncthreads()  # X is read
-            publish(work, chunk_of(step, number + 1), W, sums, slopes, now)
+            publish(work, chunk_of(step, number + 1), W, sums, slopes, next_at)
             cuda.syncthreads()
             if thread() == 0:
                 arrive(counters, ARRIVALS)
             if number + 2 < end:
-                bring(work, number + 2, now, line)
+                bring(work, number + 2, next_at, line)
             number += 1
             if thread() == 0:
                 wait_for(counters, ARRIVALS, step.owners * (number - begin + 1))
             if thread() == LANES and number + 2 < end:
                 await_inputs(work, operation, counters, number + 2)
             cuda.syncthreads()
+            chunk, more = chunk_of(step, number), number + 1 < end
+            fragments = step.published + number % 2 * (2 * half) + warp * (warps // 2 * 128) + lane * 4
+            load_fragments(room, a, fragments)
+            load_fragments(room, a_by_unit, fragments + half)
+            rule = open_rule(work, chunk, 1.0)
+            scale = work.sums[step.rates + 2 * number] * chunk[EXAMPLES]
+            lost += output_delta(work, chunk, W, a, slopes) * scale
+            wait()
+            cuda.syncthreads()  # delta is there, and X of the next minibatch; W of the output is read
+            address = shared_address(ring, delta_at + lane % 16 * delta_line + lane // 16 * 4)
+            for s in range(groups):
+                found = load_matrices(ring, address + s * 8 * WORD_BYTES)
+                delta[4 * s], delta[4 * s + 1], delta[4 * s + 2], delta[4 * s + 3] = four(found, 0)
+            squares = update_output(work, rule, W, a_by_unit)
+            update_bias(work, rule, W, delta)
+            for n in range(n_sums):
+                sums[n] = ZERO
+            X, X_next = shared_address(ring, this_at + at_X), shared_address(ring, next_at + at_X_next)
+            squares += update_inputs(mine, work, rule, W, delta, sums, X, X_next, group_bytes, more)
+            if step.l2 != 0.0:
+                squared += 0.5 * penalty(work, chunk) * chunk[EXAMPLES] * float(squares)
+            if not more:
+                break
+        write_top_W(work, rule, W, first_W)
+        write_top_b(work, rule, W, first_b)
+        write_b(work, rule, W, own_b)
+        write_inputs(mine, work, rule, W)
         work.sums[own_squares] = squared
         if cuda.blockIdx.x == 0:
             work.sums[thread()] = lost
@@ -545,7 +607,7 @@ def make_stationary(shape: StationaryShape, supplied: Any) -> Any:
                 gather(work, operation, chunk, row)
             cuda.syncthreads()
             if thread() == 0:
-                arrive(counters, GATHERED + chunk[PARITY])
+                arrive(counters, GATHERED + chunk[PARITY] * LINE)
             task += cuda.gridDim.x - step.owners
 
     return train, fill

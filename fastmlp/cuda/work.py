@@ -19,7 +19,7 @@ class Work(NamedTuple):
     sums: Any  # see layout.build; then, of each minibatch, 1 / (the sum of its weights) and Adam's step size
 
 
-# What is known of a chunk of examples, in shared memory: its number, its minibatch, its first example, counted over the
-# minibatch, its examples and the minibatch's, which of two buffers its inputs, targets and weights are in; and how many
-# barriers the block has come to.
+# What is known of a chunk of examples, mostly in shared memory: its number, its minibatch, its first example, counted
+# over the minibatch, its examples and the minibatch's, which buffer its inputs, targets and weights are in; and how
+# many barriers the block has come to.
 NUMBER, MINIBATCH, OFFSET, EXAMPLES, IN_MINIBATCH, PARITY, BARRIERS = range(7)
