@@ -28,6 +28,7 @@ from fastmlp.cuda.accumulate import make_update, note
 from fastmlp.cuda.activation import make_activate_all, make_activation
 from fastmlp.cuda.backward import make_row_of_four
 from fastmlp.cuda.compiling import device
+from fastmlp.cuda.fragments import LANES, LOWEST, ONES, VECTOR_WORDS, WORD_BYTES, ZERO, add, four, put_four, real
 from fastmlp.cuda.layout import REDUCED, PassShape
 from fastmlp.cuda.ptx import (
     commit_copies,
@@ -35,7 +36,6 @@ from fastmlp.cuda.ptx import (
     load_matrices,
     load_matrices_transposed,
     load_vector,
-    mma_bf16,
     number_of,
     pack_bf16,
     quotient,
@@ -47,14 +47,10 @@ from fastmlp.cuda.ptx import (
 from fastmlp.cuda.reduction import block_sum
 from fastmlp.cuda.work import EXAMPLES, IN_MINIBATCH, MINIBATCH, OFFSET, PARITY
 
-real: Any = np.float32
-WORD_BYTES, VECTOR_WORDS, LANES = 4, 4, 32
 COLUMNS = 32  # of a product that a warp has at once: 16 sums a thread
 SUMS = COLUMNS // 2
-ONES = np.uint32(0x3F803F80)  # two ones in bfloat16
 HALF, HIGH_HALF = np.uint32(16), np.uint32(0xFFFF0000)
 TOGETHER = 8  # vectors of U that a thread has on their way at once
-ZERO, LOWEST = np.float32(0), np.float32(np.finfo(np.float32).min)
 
 
 class Places:
@@ -67,13 +63,6 @@ class Places:
         self.matrices = self.b + 2 * shape.width  # X, a of each hidden layer, delta, each f'
         self.size = shape.rows * shape.line
         self.slopes_size = shape.rows * shape.width // 2
-
-
-@device
-def add(sums, n, a, b, h):
-    """Add the product of fragments a and b, b for the h-th of two products, to the sums n ... n + 3."""
-    found = mma_bf16(a, (b[2 * h], b[2 * h + 1]), (sums[n], sums[n + 1], sums[n + 2], sums[n + 3]))
-    sums[n], sums[n + 1], sums[n + 2], sums[n + 3] = found[0], found[1], found[2], found[3]
 
 
 def make_multiply(shape: PassShape, transposed: bool) -> Any:
@@ -95,12 +84,11 @@ def make_multiply(shape: PassShape, transposed: bool) -> Any:
         for k in range(steps):
             for j in range(2):  # of 16 columns
                 if transposed:
-                    found = load_matrices(ring, address + (j * 16 * line + k * 8) * WORD_BYTES)
+                    put_four(b, 0, load_matrices(ring, address + (j * 16 * line + k * 8) * WORD_BYTES))
                 else:
-                    found = load_matrices_transposed(ring, address + (k * 16 * line + j * 8) * WORD_BYTES)
-                b[0], b[1], b[2], b[3] = found[0], found[1], found[2], found[3]
+                    put_four(b, 0, load_matrices_transposed(ring, address + (k * 16 * line + j * 8) * WORD_BYTES))
                 for h in range(2):  # of 8
-                    add(sums, 8 * j + 4 * h, (a[4 * k], a[4 * k + 1], a[4 * k + 2], a[4 * k + 3]), b, h)
+                    add(sums, 8 * j + 4 * h, four(a, 4 * k), b, h)
 
     return multiply
 
@@ -114,8 +102,7 @@ def make_load_rows(shape: PassShape) -> Any:
         lane = thread() % LANES
         address = shared_address(ring, at + (thread() // LANES * 16 + lane % 16) * line + lane // 16 * 4)
         for k in range(steps):
-            found = load_matrices(ring, address + k * 8 * WORD_BYTES)
-            a[4 * k], a[4 * k + 1], a[4 * k + 2], a[4 * k + 3] = found[0], found[1], found[2], found[3]
+            put_four(a, 4 * k, load_matrices(ring, address + k * 8 * WORD_BYTES))
 
     return load_rows
 
@@ -371,8 +358,7 @@ def make_accumulate(shape: PassShape) -> Any:
                 for k in range(steps):
                     a = load_matrices_transposed(ring, first + k * 16 * line * WORD_BYTES)
                     for j in range(2):
-                        found = load_matrices_transposed(ring, second + (k * 16 * line + j * 8) * WORD_BYTES)
-                        b[0], b[1], b[2], b[3] = found[0], found[1], found[2], found[3]
+                        put_four(b, 0, load_matrices_transposed(ring, second + (k * 16 * line + j * 8) * WORD_BYTES))
                         for h in range(2):
                             n = 8 * j + 4 * h
                             add(sums, n, a, b, h)

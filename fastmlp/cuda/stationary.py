@@ -30,7 +30,7 @@ from fastmlp.cuda.activation import make_activate_all, make_activation
 from fastmlp.cuda.backward import make_row_of_four
 from fastmlp.cuda.barrier import ARRIVALS, GATHERED, LINE, wait_for
 from fastmlp.cuda.compiling import device
-from fastmlp.cuda.fused import LANES, LOWEST, ONES, WORD_BYTES, ZERO, add, real
+from fastmlp.cuda.fragments import LANES, LOWEST, ONES, WORD_BYTES, ZERO, add, four, put_four, real
 from fastmlp.cuda.gather import make_gather
 from fastmlp.cuda.layout import BUFFERS, GATHER_ROWS, StationaryShape
 from fastmlp.cuda.operands import make_keep
@@ -68,12 +68,6 @@ def chunk_of(step, number):
 def first_step(warps, n_in, warp):
     """Where the inputs of a warp begin, in units of 16: all warps have as many, but for one."""
     return warp * ((n_in + 15) // 16) // warps
-
-
-@device
-def four(array, n):
-    """array[n : n + 4], as a fragment."""
-    return array[n], array[n + 1], array[n + 2], array[n + 3]
 
 
 class Entries(NamedTuple):
@@ -221,8 +215,7 @@ def make_output(shape: StationaryShape, supplied: Any) -> Any:
         z[0], z[1], z[4], z[5] = four(W, first_b)
         address = shared_address(ring, W_at + lane % 16 * W_line + lane // 16 * 4)
         for k in range(warps):  # 16 units each
-            found = load_matrices_transposed(ring, address + k * 16 * W_line * WORD_BYTES)
-            b[0], b[1], b[2], b[3] = four(found, 0)
+            put_four(b, 0, load_matrices_transposed(ring, address + k * 16 * W_line * WORD_BYTES))
             for h in range(2):
                 # two sums, so that half as many products wait for one another
                 add(z, k % 2 * 8 + 4 * h, (word_of(a[2 * k]), NOTHING, word_of(a[2 * k + 1]), NOTHING), b, h)
@@ -274,8 +267,7 @@ def make_output(shape: StationaryShape, supplied: Any) -> Any:
             u[n], v[n] = ZERO, ZERO
         address = shared_address(ring, error_at + lane % 16 * W_line + lane // 16 * 4)
         for s in range(groups):
-            found = load_matrices_transposed(ring, address + s * 16 * W_line * WORD_BYTES)
-            b[0], b[1], b[2], b[3] = four(found, 0)
+            put_four(b, 0, load_matrices_transposed(ring, address + s * 16 * W_line * WORD_BYTES))
             n = 4 * s
             for h in range(2):
                 add(u, 4 * h, (word_of(a[n]), word_of(a[n + 1]), word_of(a[n + 2]), word_of(a[n + 3])), b, h)
@@ -344,8 +336,7 @@ def make_inputs(shape: StationaryShape, n: int) -> Any:
         a_0, a_1 = pack_bf16(W[k], W[k + 1]), pack_bf16(W[k + 2], W[k + 3])
         a_2, a_3 = pack_bf16(W[k + 4], W[k + 5]), pack_bf16(W[k + 6], W[k + 7])
         for s in range(groups):
-            found = load_matrices(ring, X + s * group_bytes + n * 8 * WORD_BYTES)
-            b[0], b[1], b[2], b[3] = four(found, 0)
+            put_four(b, 0, load_matrices(ring, X + s * group_bytes + n * 8 * WORD_BYTES))
             for h in range(2):
                 add(sums, 8 * s + 4 * h, (a_0, a_1, a_2, a_3), b, h)
         return ZERO
@@ -363,8 +354,7 @@ def make_inputs(shape: StationaryShape, n: int) -> Any:
         for k in range(8):
             u[k] = ZERO
         for s in range(groups):
-            found = load_matrices_transposed(ring, X + s * group_bytes + n * 8 * WORD_BYTES)
-            b[0], b[1], b[2], b[3] = four(found, 0)
+            put_four(b, 0, load_matrices_transposed(ring, X + s * group_bytes + n * 8 * WORD_BYTES))
             for h in range(2):
                 add(u, 4 * h, four(delta, 4 * s), b, h)
         for k in range(8):
@@ -567,8 +557,7 @@ def make_stationary(shape: StationaryShape, supplied: Any) -> Any:
             cuda.syncthreads()  # delta is there, and X of the next minibatch; W of the output is read
             address = shared_address(ring, delta_at + lane % 16 * delta_line + lane // 16 * 4)
             for s in range(groups):
-                found = load_matrices(ring, address + s * 8 * WORD_BYTES)
-                delta[4 * s], delta[4 * s + 1], delta[4 * s + 2], delta[4 * s + 3] = four(found, 0)
+                put_four(delta, 4 * s, load_matrices(ring, address + s * 8 * WORD_BYTES))
             squares = update_output(work, rule, W, a_by_unit)
             update_bias(work, rule, W, delta)
             for n in range(n_sums):

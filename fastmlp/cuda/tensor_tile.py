@@ -13,11 +13,11 @@ which keeps NaN, and an addition where that allows it), for several products.
 
 from typing import Any
 
-import numpy as np
 from numba import cuda, int32, uint32
 
 from fastmlp.cuda import tile
 from fastmlp.cuda.compiling import device
+from fastmlp.cuda.fragments import LANES, VECTOR_WORDS, WORD_BYTES, ZERO, four, put_four
 from fastmlp.cuda.layout import Shape, TileShape, WarpShape
 from fastmlp.cuda.ptx import (
     commit_copies,
@@ -36,8 +36,6 @@ from fastmlp.cuda.ptx import (
 from fastmlp.cuda.tile import Product
 
 PRODUCT_ROWS, PRODUCT_COLUMNS, PRODUCT_WORDS = 16, 8, 8  # of an mma
-WORD_BYTES, VECTOR_WORDS, LANES = 4, 4, 32
-ZERO = np.float32(0)
 
 
 def product(real: type, shape: TileShape, a_by_row: bool, b_by_row: bool, resident: bool) -> Product:
@@ -90,12 +88,10 @@ def _product(shape: WarpShape, a_by_row: bool, b_by_row: bool) -> Product:
         """The fragments of A for a product of 8 words of terms; the address is that of the lane's first word."""
         if a_by_row:
             for i in range(down):
-                found = load_matrices(ring, address + i * (PRODUCT_ROWS * a_line * WORD_BYTES))
-                a[4 * i], a[4 * i + 1], a[4 * i + 2], a[4 * i + 3] = found[0], found[1], found[2], found[3]
+                put_four(a, 4 * i, load_matrices(ring, address + i * (PRODUCT_ROWS * a_line * WORD_BYTES)))
         elif in_bf16:
             for i in range(down):
-                found = load_matrices_transposed(ring, address + i * (PRODUCT_ROWS // 2 * WORD_BYTES))
-                a[4 * i], a[4 * i + 1], a[4 * i + 2], a[4 * i + 3] = found[0], found[1], found[2], found[3]
+                put_four(a, 4 * i, load_matrices_transposed(ring, address + i * (PRODUCT_ROWS // 2 * WORD_BYTES)))
         else:
             for i in range(down):
                 for n in range(4):  # rows + 0 and + 8, terms + 0 and + 4
@@ -110,12 +106,10 @@ def _product(shape: WarpShape, a_by_row: bool, b_by_row: bool) -> Product:
         """The fragments of B; two products' by an ldmatrix."""
         if b_by_row:
             for j in range(across // 2):
-                found = load_matrices(ring, address + j * (2 * PRODUCT_COLUMNS * b_line * WORD_BYTES))
-                b[4 * j], b[4 * j + 1], b[4 * j + 2], b[4 * j + 3] = found[0], found[1], found[2], found[3]
+                put_four(b, 4 * j, load_matrices(ring, address + j * (2 * PRODUCT_COLUMNS * b_line * WORD_BYTES)))
         elif in_bf16:
             for j in range(across // 2):
-                found = load_matrices_transposed(ring, address + j * (PRODUCT_COLUMNS * WORD_BYTES))
-                b[4 * j], b[4 * j + 1], b[4 * j + 2], b[4 * j + 3] = found[0], found[1], found[2], found[3]
+                put_four(b, 4 * j, load_matrices_transposed(ring, address + j * (PRODUCT_COLUMNS * WORD_BYTES)))
         else:
             for j in range(across):
                 b[2 * j] = load_word(ring, address, j * PRODUCT_COLUMNS)
@@ -132,12 +126,7 @@ def _product(shape: WarpShape, a_by_row: bool, b_by_row: bool) -> Product:
         for j in range(across):
             for i in range(down):
                 n = 4 * (i * across + j)
-                found = mma(
-                    (a[4 * i], a[4 * i + 1], a[4 * i + 2], a[4 * i + 3]),
-                    (b[2 * j], b[2 * j + 1]),
-                    (sums[n], sums[n + 1], sums[n + 2], sums[n + 3]),
-                )
-                sums[n], sums[n + 1], sums[n + 2], sums[n + 3] = found[0], found[1], found[2], found[3]
+                put_four(sums, n, mma(four(a, 4 * i), (b[2 * j], b[2 * j + 1]), four(sums, n)))
 
     @device
     def multiply(ring, sums, A, B, terms):
