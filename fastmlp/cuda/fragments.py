@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from fastmlp.cuda.compiling import device
-from fastmlp.cuda.ptx import mma_bf16
+from fastmlp.cuda.ptx import VECTOR_BYTES, mma_bf16
 
 real: Any = np.float32  # of the sums, and of all that is not multiplied
-LANES, WORD_BYTES, VECTOR_WORDS = 32, 4, 4
+WORD_BYTES, VECTOR_WORDS = 4, VECTOR_BYTES // 4
 ZERO, LOWEST = np.float32(0), np.float32(np.finfo(np.float32).min)
 ONES = np.uint32(0x3F803F80)  # two ones in bfloat16
 

@@ -28,7 +28,7 @@ from fastmlp.cuda.accumulate import make_update, note
 from fastmlp.cuda.activation import make_activate_all, make_activation
 from fastmlp.cuda.backward import make_row_of_four
 from fastmlp.cuda.compiling import device
-from fastmlp.cuda.fragments import LANES, LOWEST, ONES, VECTOR_WORDS, WORD_BYTES, ZERO, add, four, put_four, real
+from fastmlp.cuda.fragments import LOWEST, ONES, VECTOR_WORDS, WORD_BYTES, ZERO, add, four, put_four, real
 from fastmlp.cuda.layout import REDUCED, PassShape
 from fastmlp.cuda.ptx import (
     commit_copies,
@@ -45,6 +45,7 @@ from fastmlp.cuda.ptx import (
     word_of,
 )
 from fastmlp.cuda.reduction import block_sum
+from fastmlp.cuda.warp import LANES
 from fastmlp.cuda.work import EXAMPLES, IN_MINIBATCH, MINIBATCH, OFFSET, PARITY
 
 COLUMNS = 32  # of a product that a warp has at once: 16 sums a thread

@@ -30,7 +30,7 @@ from fastmlp.cuda.activation import make_activate_all, make_activation
 from fastmlp.cuda.backward import make_row_of_four
 from fastmlp.cuda.barrier import ARRIVALS, GATHERED, LINE, wait_for
 from fastmlp.cuda.compiling import device
-from fastmlp.cuda.fragments import LANES, LOWEST, ONES, WORD_BYTES, ZERO, add, four, put_four, real
+from fastmlp.cuda.fragments import LOWEST, ONES, WORD_BYTES, ZERO, add, four, put_four, real
 from fastmlp.cuda.gather import make_gather
 from fastmlp.cuda.layout import BUFFERS, GATHER_ROWS, StationaryShape
 from fastmlp.cuda.operands import make_keep
@@ -52,6 +52,7 @@ from fastmlp.cuda.ptx import (
     wait_copies,
     word_of,
 )
+from fastmlp.cuda.warp import LANES
 from fastmlp.cuda.work import EXAMPLES, MINIBATCH, PARITY
 
 NOTHING = np.uint32(0)  # two zeros in bfloat16

@@ -17,7 +17,7 @@ from numba import cuda, int32, uint32
 
 from fastmlp.cuda import tile
 from fastmlp.cuda.compiling import device
-from fastmlp.cuda.fragments import LANES, VECTOR_WORDS, WORD_BYTES, ZERO, four, put_four
+from fastmlp.cuda.fragments import VECTOR_WORDS, WORD_BYTES, ZERO, four, put_four
 from fastmlp.cuda.layout import Shape, TileShape, WarpShape
 from fastmlp.cuda.ptx import (
     commit_copies,
@@ -34,6 +34,7 @@ from fastmlp.cuda.ptx import (
     wait_copies,
 )
 from fastmlp.cuda.tile import Product
+from fastmlp.cuda.warp import LANES
 
 PRODUCT_ROWS, PRODUCT_COLUMNS, PRODUCT_WORDS = 16, 8, 8  # of an mma
 
